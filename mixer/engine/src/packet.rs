@@ -1,0 +1,34 @@
+//! What crosses the border between the engine and packet I/O.
+
+use std::net::SocketAddr;
+
+use crate::time::Timestamp;
+
+/// A prepared way to one remote address from one local port. Equal to the index of the endpoint
+/// that owns it, so that no look-up is needed on the way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowId(pub u32);
+
+/// One UDP payload as received.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagram<'a> {
+    /// UDP port it came to.
+    pub local_port: u16,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// UDP payload.
+    pub payload: &'a [u8],
+    /// When the worker saw it.
+    pub received_at: Timestamp,
+}
+
+/// Where the engine sends. Implemented by packet I/O and by tests.
+pub trait PacketSink {
+    /// Sends one datagram on `flow`: `fill` writes the UDP payload into the transmit buffer (at
+    /// least 1,472 bytes) and returns its length. Returns false, without calling `fill`, when no
+    /// buffer is free or the flow has no remote address; the caller counts that as a drop.
+    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool;
+
+    /// Points `flow` at another remote address from the next `transmit` on.
+    fn set_remote(&mut self, flow: FlowId, remote: SocketAddr);
+}

@@ -1,0 +1,61 @@
+//! Packet I/O: one trait, several backends, chosen once in `main`; no dynamic dispatch per packet.
+
+use std::net::SocketAddr;
+
+use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::time::Timestamp;
+
+/// Packet I/O of one worker. Everything on it runs on the worker's thread; none of it allocates,
+/// locks, logs or blocks, except [`PacketIo::wait`].
+pub trait PacketIo: PacketSink {
+    /// What control prepared for a local port off the worker's thread (io_uring: a bound socket),
+    /// and gets back when the flow is closed.
+    type Prepared: Send + std::fmt::Debug;
+
+    /// The monotonic time, read once per turn.
+    fn now(&mut self) -> Timestamp;
+
+    /// Hands at most `budget` received datagrams to `on_datagram`; returns how many.
+    fn receive(&mut self, budget: u32, on_datagram: impl FnMut(&Datagram<'_>)) -> u32;
+
+    /// Opens a flow on a prepared local port. The remote address is set by the engine
+    /// ([`PacketSink::set_remote`]); until then nothing can be sent.
+    ///
+    /// # Errors
+    /// Gives `prepared` back when the flow is open already or outside of the backend's limits.
+    fn open_flow(
+        &mut self,
+        flow: FlowId,
+        local: SocketAddr,
+        prepared: Self::Prepared,
+    ) -> Result<(), Self::Prepared>;
+
+    /// Closes a flow and gives back what control must release. `None` while the backend still
+    /// needs it (requests in flight); then [`PacketIo::poll_closed`] gives it later.
+    fn close_flow(&mut self, flow: FlowId) -> Option<Self::Prepared>;
+
+    /// What a former [`PacketIo::close_flow`] still owed.
+    fn poll_closed(&mut self) -> Option<Self::Prepared>;
+
+    /// Hands everything transmitted so far to the kernel or device, without waiting.
+    fn flush(&mut self);
+
+    /// Waits until `until` or a wake-up; false when the worker shall stop.
+    fn wait(&mut self, until: Timestamp) -> bool;
+
+    /// Counters of the backend.
+    fn counters(&self) -> IoCounters;
+}
+
+/// Counters of a backend since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IoCounters {
+    /// Datagrams larger than a receive buffer.
+    pub truncated: u64,
+    /// Times the receive buffers ran out.
+    pub receive_ring_full: u64,
+    /// Sends the kernel refused, `EAGAIN` included.
+    pub send_failed: u64,
+    /// `transmit` calls without a free buffer.
+    pub no_send_buffer: u64,
+}
