@@ -50,7 +50,11 @@ pub trait PacketIo: PacketSink {
 /// Counters of a backend since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IoCounters {
-    /// Datagrams larger than a receive buffer.
+    /// Datagrams handed to the worker.
+    pub received: u64,
+    /// Datagrams accepted for sending; some of them may still fail.
+    pub sent: u64,
+    /// Datagrams larger than a receive buffer; dropped.
     pub truncated: u64,
     /// Times the receive buffers ran out.
     pub receive_ring_full: u64,
@@ -58,4 +62,14 @@ pub struct IoCounters {
     pub send_failed: u64,
     /// `transmit` calls without a free buffer.
     pub no_send_buffer: u64,
+    /// `transmit` calls on a flow without a remote address.
+    pub no_remote: u64,
+    /// `transmit` and `set_remote` calls on a flow that is not open.
+    pub unknown_flow: u64,
+    /// Errors a socket reported on receive, such as an ICMP unreachable.
+    pub socket_errors: u64,
+    /// Receives that ended and were started again.
+    pub rearmed: u64,
+    /// Times the kernel had more completions than the queue holds.
+    pub completion_overflow: u64,
 }

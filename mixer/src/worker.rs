@@ -1,0 +1,336 @@
+//! The loop of one worker: receive, requests, due slots, flush, publish, wait.
+//!
+//! Invariants, as absences: between two waits no allocation, no free, no lock, no log line and no
+//! system call but those of packet I/O. One clock reading gives a turn its time; a second one at its
+//! end only measures it. The worker never waits for control: what control does not fetch stays in
+//! the engine's bounded queue, and requests are not taken meanwhile.
+//!
+//! Slots. Slot `n` is due at `origin + n` milliseconds. Late slots are run one by one, each under
+//! its own number, up to [`limits::CATCH_UP_SLOTS`]; what is older is left out, so that a listener
+//! gets at most three frames at once. The numbers of the slots run stay true: an engine that finds
+//! `k` ticks missing between two slots of a conference goes on with the next sequence number and a
+//! timestamp `k` frames ahead.
+
+pub mod histograms;
+mod spawn;
+pub mod stats;
+
+use std::time::Duration;
+
+use mixer_engine::command::{Command, EndpointIndex, Outcome, Refusal, Retired};
+use mixer_engine::engine::{Engine, EngineLimits};
+use mixer_engine::packet::FlowId;
+use mixer_engine::time::{Slot, Timestamp};
+
+use crate::control::rings::{FromWorker, IoChange, Request, WorkerEnd};
+use crate::io::PacketIo;
+use crate::limits;
+use histograms::Histograms;
+pub use spawn::{SpawnError, WorkerHandle, spawn};
+use stats::WorkerCounters;
+
+/// Number of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u16);
+
+/// What a worker is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerConfig {
+    /// Its number; part of the thread's name.
+    pub id: WorkerId,
+    /// Core to pin it to.
+    pub core: Option<usize>,
+    /// Whether to spin instead of sleeping (a dedicated core).
+    pub spin: bool,
+    /// Sizes of its engine.
+    pub engine: EngineLimits,
+}
+
+/// One worker: an engine, its packet I/O and its end of the rings. No thread of its own: [`spawn`]
+/// gives it one, the simulator calls [`Worker::turn`] and [`Worker::wait`] itself.
+#[derive(Debug)]
+pub struct Worker<Io: PacketIo> {
+    io: Io,
+    engine: Engine,
+    rings: WorkerEnd<Io::Prepared>,
+    spin: bool,
+    /// When slot 0 was due.
+    origin: Timestamp,
+    /// The slot to run next.
+    next: Slot,
+    counters: WorkerCounters,
+    /// An outcome that follows the events that came before it.
+    held: Option<FromWorker<Io::Prepared>>,
+    /// Lost events that control has been told of.
+    lost_told: u64,
+    histograms: Option<Box<Histograms>>,
+    histograms_due: Timestamp,
+}
+
+impl<Io: PacketIo> Worker<Io> {
+    /// A worker whose slot 0 is due now.
+    #[must_use]
+    pub fn new(config: &WorkerConfig, mut io: Io, rings: WorkerEnd<Io::Prepared>) -> Self {
+        let origin = io.now();
+        Self {
+            io,
+            engine: Engine::new(config.engine),
+            rings,
+            spin: config.spin,
+            origin,
+            next: Slot(0),
+            counters: WorkerCounters::default(),
+            held: None,
+            lost_told: 0,
+            histograms: Some(Box::default()),
+            histograms_due: origin.after(HISTOGRAM_PERIOD),
+        }
+    }
+
+    /// Turns and waits until control says stop.
+    pub fn run(&mut self) {
+        while self.turn() && self.wait() {}
+    }
+
+    /// One turn without the wait; false when control wants the worker to end.
+    pub fn turn(&mut self) -> bool {
+        let now = self.io.now();
+        self.counters.turns += 1;
+        let engine = &mut self.engine;
+        self.io.receive(limits::RECEIVE_BUDGET, |datagram| engine.handle_datagram(datagram));
+        self.take_requests(now);
+        let slots = self.run_due_slots(now);
+        self.forward();
+        self.io.flush();
+        self.finish(now, slots);
+        !self.rings.stop_wanted()
+    }
+
+    /// Waits for the next slot; false when packet I/O wants the worker to end.
+    pub fn wait(&mut self) -> bool {
+        let until = self.next_slot_at();
+        if !self.spin {
+            return self.io.wait(until);
+        }
+        while self.io.now() < until {
+            std::hint::spin_loop();
+        }
+        true
+    }
+
+    /// When the next slot is due.
+    #[must_use]
+    pub fn next_slot_at(&self) -> Timestamp {
+        self.next.begins(self.origin)
+    }
+
+    /// The slot to run next.
+    #[must_use]
+    pub fn next_slot(&self) -> Slot {
+        self.next
+    }
+
+    /// The worker's packet I/O.
+    #[must_use]
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// The worker's engine.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn take_requests(&mut self, now: Timestamp) {
+        for _ in 0..limits::REQUESTS_PER_TURN {
+            if !self.forward() {
+                self.counters.replies_full += 1;
+                return;
+            }
+            let Ok(request) = self.rings.requests.pop() else { return };
+            let done = self.perform(now, request);
+            self.held = Some(done);
+            self.counters.requests += 1;
+        }
+    }
+
+    /// Applies one request to packet I/O and engine.
+    fn perform(&mut self, now: Timestamp, request: Request<Io::Prepared>) -> FromWorker<Io::Prepared> {
+        let Request { id, command, io } = request;
+        let slot = self.next;
+        let change = Change::of(&command);
+        let (opened, closing) = match io {
+            IoChange::None => (None, None),
+            IoChange::Close { flow } => (None, Some(flow)),
+            IoChange::Open { flow, local, prepared } => {
+                if let Err(prepared) = self.io.open_flow(flow, local, prepared) {
+                    let outcome = refuse(command);
+                    return FromWorker::Done { id, slot, outcome, released: Some(prepared) };
+                }
+                (Some(flow), None)
+            }
+        };
+        let outcome = self.engine.apply(now, slot, command, &mut self.io);
+        let to_close = match outcome.result {
+            Ok(()) => {
+                self.count(change);
+                closing
+            }
+            Err(_) => opened,
+        };
+        let released = to_close.and_then(|flow| self.io.close_flow(flow));
+        FromWorker::Done { id, slot, outcome, released }
+    }
+
+    fn count(&mut self, change: Change) {
+        let WorkerCounters { endpoints, conferences, .. } = &mut self.counters;
+        match change {
+            Change::None => {}
+            Change::EndpointAdded => *endpoints += 1,
+            Change::EndpointRemoved => *endpoints = endpoints.saturating_sub(1),
+            Change::ConferenceAdded => *conferences += 1,
+            Change::ConferenceRemoved => *conferences = conferences.saturating_sub(1),
+        }
+    }
+
+    /// Runs every slot that is due and returns how many.
+    fn run_due_slots(&mut self, now: Timestamp) -> u64 {
+        let elapsed_ms = now.since(self.origin).as_nanos() / SLOT_NS;
+        // Slot n is due once n milliseconds have passed.
+        let last = u64::try_from(elapsed_ms).unwrap_or(u64::MAX);
+        let due = last.saturating_add(1).saturating_sub(self.next.0);
+        let skipped = due.saturating_sub(limits::CATCH_UP_SLOTS);
+        self.next.0 += skipped;
+        self.counters.slots_skipped += skipped;
+        let run = due - skipped;
+        for _ in 0..run {
+            let lateness = now.since(self.next_slot_at());
+            if let Some(histograms) = &mut self.histograms {
+                histograms.record_lateness(lateness);
+            }
+            if lateness >= Slot::LENGTH {
+                self.counters.slots_late += 1;
+            }
+            self.engine.run_slot(self.next, now, &mut self.io);
+            self.next.0 += 1;
+        }
+        self.counters.slots += run;
+        run
+    }
+
+    /// Passes on what control must get, in order; false when the ring is too full to take requests.
+    fn forward(&mut self) -> bool {
+        let lost = self.engine.counters().events_lost;
+        while self.rings.replies.slots() > limits::REPLY_RING_RESERVE {
+            let item = if lost > self.lost_told {
+                let new = lost - self.lost_told;
+                self.lost_told = lost;
+                FromWorker::EventsLost(new)
+            } else if let Some(event) = self.engine.poll_event() {
+                FromWorker::Event(event)
+            } else if let Some((at, retired)) = self.engine.poll_retired() {
+                self.retire(at, retired)
+            } else if let Some(prepared) = self.io.poll_closed() {
+                FromWorker::Released(prepared)
+            } else if let Some(done) = self.held.take() {
+                done
+            } else {
+                return true;
+            };
+            self.push(item);
+        }
+        false
+    }
+
+    /// What the engine removed by itself also loses its flow.
+    fn retire(&mut self, at: EndpointIndex, retired: Retired) -> FromWorker<Io::Prepared> {
+        let released = match &retired {
+            Retired::Endpoint(_) => {
+                self.count(Change::EndpointRemoved);
+                self.io.close_flow(FlowId(at.0))
+            }
+            Retired::Conference(_) => {
+                self.count(Change::ConferenceRemoved);
+                None
+            }
+            Retired::Media(_) | Retired::Snapshot(_) => None,
+        };
+        FromWorker::Retired { at, retired, released }
+    }
+
+    fn push(&mut self, item: FromWorker<Io::Prepared>) {
+        let pushed = self.rings.replies.push(item);
+        assert!(pushed.is_ok(), "room was checked and the worker is the only producer");
+    }
+
+    /// Measures and publishes.
+    fn finish(&mut self, now: Timestamp, slots: u64) {
+        let end = self.io.now();
+        let busy = end.since(now);
+        self.counters.busy_ns += u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+        self.counters.alive_ns = end.0.saturating_sub(self.origin.0);
+        if slots == 0 {
+            return;
+        }
+        if let Some(histograms) = &mut self.histograms {
+            histograms.record_duration(busy);
+        }
+        if now >= self.histograms_due {
+            self.swap_histograms(now);
+        }
+        self.rings.stats().publish(self.engine.counters(), &self.io.counters(), &self.counters);
+    }
+
+    /// Sends the filled histograms off and goes on with an empty pair; keeps filling while control
+    /// has not given the other pair back.
+    fn swap_histograms(&mut self, now: Timestamp) {
+        self.histograms_due = now.after(HISTOGRAM_PERIOD);
+        if self.rings.replies.slots() <= limits::REPLY_RING_RESERVE {
+            return;
+        }
+        let Ok(empty) = self.rings.histograms.pop() else { return };
+        if let Some(full) = self.histograms.replace(empty) {
+            self.push(FromWorker::Histograms(full));
+        }
+    }
+}
+
+/// What a command changes in the number of things.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    None,
+    EndpointAdded,
+    EndpointRemoved,
+    ConferenceAdded,
+    ConferenceRemoved,
+}
+
+impl Change {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these four change the number of things")]
+    fn of(command: &Command) -> Self {
+        match command {
+            Command::AddEndpoint { .. } => Self::EndpointAdded,
+            Command::RemoveEndpoint { .. } => Self::EndpointRemoved,
+            Command::AddConference { .. } => Self::ConferenceAdded,
+            Command::RemoveConference { .. } => Self::ConferenceRemoved,
+            _ => Self::None,
+        }
+    }
+}
+
+/// The outcome of a command that was not applied because its flow could not be opened.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other commands carry no box")]
+fn refuse(command: Command) -> Outcome {
+    let retired = match command {
+        Command::AddConference { conference, .. } => Some(Retired::Conference(conference)),
+        Command::AddEndpoint { endpoint, .. } => Some(Retired::Endpoint(endpoint)),
+        Command::SetMedia { media, .. } => Some(Retired::Media(media)),
+        Command::Snapshot(buffer) => Some(Retired::Snapshot(buffer)),
+        _ => None,
+    };
+    Outcome { result: Err(Refusal::OutOfRange), retired }
+}
+
+const SLOT_NS: u128 = Slot::LENGTH.as_nanos();
+const HISTOGRAM_PERIOD: Duration = Duration::from_secs(1);
