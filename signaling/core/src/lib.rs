@@ -12,6 +12,7 @@
 pub mod effect;
 pub mod input;
 pub mod record;
+pub mod sdp;
 pub mod time;
 
 use effect::Effect;
