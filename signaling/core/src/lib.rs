@@ -9,10 +9,16 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
+mod call;
+pub mod conference;
 pub mod effect;
 pub mod input;
+pub mod limits;
+mod outbox;
+mod random;
 pub mod record;
 pub mod sdp;
+mod sip;
 pub mod time;
 
 use effect::Effect;
