@@ -11,10 +11,15 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
+pub mod codec;
 pub mod command;
 pub mod counters;
+pub mod dtmf;
 pub mod engine;
 pub mod event;
+pub mod jitter;
 pub mod media;
 pub mod packet;
+pub mod prompt;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,4 @@
+//! Packet formats: borrowed views for reading, small values for writing. Parsers never panic.
+
+pub mod rtp;
+pub mod telephone_event;

@@ -1,0 +1,175 @@
+//! RTP fixed header, CSRC list, extension and padding (RFC 3550 5.1, 5.3.1).
+//!
+//! [`RtpView`] borrows a received datagram after all its lengths were checked; [`RtpRepr`] writes
+//! the header of an outgoing packet. [`first_byte_kind`] tells RTP from what else may share a port.
+
+use crate::counters::DropReason;
+
+/// Length of the fixed header.
+pub const FIXED_HEADER: usize = 12;
+
+/// Highest number of CSRCs a header can carry.
+pub const CSRC_MAX: usize = 15;
+
+/// A checked RTP packet.
+#[derive(Debug, Clone, Copy)]
+pub struct RtpView<'a> {
+    fixed: &'a [u8; FIXED_HEADER],
+    csrc: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> RtpView<'a> {
+    /// Checks version and every length of `datagram`.
+    ///
+    /// # Errors
+    /// [`DropReason::BadVersion`] or [`DropReason::Malformed`] (RFC 3550 A.1).
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, DropReason> {
+        let (fixed, rest) = datagram
+            .split_first_chunk::<FIXED_HEADER>()
+            .ok_or(DropReason::Malformed)?;
+        let first = fixed[0];
+        if first >> 6 != 2 {
+            return Err(DropReason::BadVersion);
+        }
+        let csrc_length = usize::from(first & 0x0f) * 4;
+        let (csrc, mut rest) = rest.split_at_checked(csrc_length).ok_or(DropReason::Malformed)?;
+        if first & 0x10 != 0 {
+            let (head, after) = rest.split_first_chunk::<4>().ok_or(DropReason::Malformed)?;
+            let words = usize::from(u16::from_be_bytes([head[2], head[3]]));
+            rest = after.get(words * 4..).ok_or(DropReason::Malformed)?;
+        }
+        if first & 0x20 != 0 {
+            // RFC 3550 5.1: the last octet counts the padding, itself included.
+            let padding = usize::from(*rest.last().ok_or(DropReason::Malformed)?);
+            let length = rest.len().checked_sub(padding).ok_or(DropReason::Malformed)?;
+            if padding == 0 {
+                return Err(DropReason::Malformed);
+            }
+            rest = rest.get(..length).ok_or(DropReason::Malformed)?;
+        }
+        Ok(Self {
+            fixed,
+            csrc,
+            payload: rest,
+        })
+    }
+
+    /// Payload type, 0 to 127.
+    #[must_use]
+    pub fn payload_type(&self) -> u8 {
+        self.fixed[1] & 0x7f
+    }
+
+    /// Marker bit.
+    #[must_use]
+    pub fn marker(&self) -> bool {
+        self.fixed[1] & 0x80 != 0
+    }
+
+    /// Sequence number.
+    #[must_use]
+    pub fn sequence(&self) -> u16 {
+        u16::from_be_bytes([self.fixed[2], self.fixed[3]])
+    }
+
+    /// RTP timestamp.
+    #[must_use]
+    pub fn timestamp(&self) -> u32 {
+        u32::from_be_bytes([self.fixed[4], self.fixed[5], self.fixed[6], self.fixed[7]])
+    }
+
+    /// Synchronisation source.
+    #[must_use]
+    pub fn ssrc(&self) -> u32 {
+        u32::from_be_bytes([self.fixed[8], self.fixed[9], self.fixed[10], self.fixed[11]])
+    }
+
+    /// Contributing sources.
+    pub fn csrcs(&self) -> impl Iterator<Item = u32> + 'a {
+        self.csrc
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
+    /// Payload without padding.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+}
+
+/// Header of an outgoing packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtpRepr<'a> {
+    /// Payload type, 0 to 127.
+    pub payload_type: u8,
+    /// Marker bit.
+    pub marker: bool,
+    /// Sequence number.
+    pub sequence: u16,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+    /// Contributing sources; what exceeds [`CSRC_MAX`] is left out.
+    pub csrc: &'a [u32],
+}
+
+impl RtpRepr<'_> {
+    /// Bytes that [`Self::emit`] writes.
+    #[must_use]
+    pub fn header_length(&self) -> usize {
+        FIXED_HEADER + 4 * self.csrc.len().min(CSRC_MAX)
+    }
+
+    /// Writes the header to the start of `buffer` and returns its length; 0, and nothing written,
+    /// when the buffer is too short.
+    #[must_use]
+    pub fn emit(&self, buffer: &mut [u8]) -> usize {
+        let csrc = self.csrc.get(..CSRC_MAX).unwrap_or(self.csrc);
+        let length = self.header_length();
+        let Some((fixed, list)) = buffer
+            .get_mut(..length)
+            .and_then(|header| header.split_first_chunk_mut::<FIXED_HEADER>())
+        else {
+            return 0;
+        };
+        let [s0, s1] = self.sequence.to_be_bytes();
+        let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
+        let [i0, i1, i2, i3] = self.ssrc.to_be_bytes();
+        let count = u8::try_from(csrc.len()).unwrap_or(0);
+        let kind = self.payload_type & 0x7f | u8::from(self.marker) << 7;
+        *fixed = [0x80 | count, kind, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3];
+        for (place, source) in list.as_chunks_mut::<4>().0.iter_mut().zip(csrc) {
+            *place = source.to_be_bytes();
+        }
+        length
+    }
+}
+
+/// What a datagram on a media port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FirstByteKind {
+    /// RTP, as far as the first two bytes tell.
+    Rtp,
+    /// RTCP (RFC 5761 4: second byte 192 to 223).
+    Rtcp,
+    /// STUN, DTLS, ZRTP, TURN or noise.
+    Other,
+}
+
+/// Tells RTP, RTCP and everything else apart by the first two bytes (RFC 7983 7, RFC 5761 4).
+#[must_use]
+pub fn first_byte_kind(datagram: &[u8]) -> FirstByteKind {
+    match *datagram {
+        [128..=191, 192..=223, ..] => FirstByteKind::Rtcp,
+        [128..=191, ..] => FirstByteKind::Rtp,
+        _ => FirstByteKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests;
