@@ -1,1 +1,7 @@
-//! Load tester library.
+//! Load tester: SIP callers with real RTP and the who-hears-whom proof, in-process ladders, and the
+//! simulated world of the test suite.
+
+pub mod hears;
+pub mod seed;
+pub mod sip;
+pub mod sound;
