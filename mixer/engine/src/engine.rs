@@ -1,18 +1,32 @@
-//! The engine of one worker.
+//! The engine of one worker: tables, and the four doors of the crate.
 
-use crate::command::{Command, EndpointIndex, Outcome, Refusal, Retired};
+mod apply;
+mod calendar;
+mod outbox;
+mod receive;
+pub(crate) mod roster;
+mod tick;
+
+use crate::command::{Command, EndpointIndex, Outcome, Retired};
+pub use crate::conference::{Conference, ConferenceSetup};
 use crate::counters::Counters;
+use crate::demux::PortMap;
+pub use crate::endpoint::{Endpoint, EndpointSetup};
 use crate::event::Event;
-use crate::media::MediaPlan;
+use crate::mix::heard::Mix;
 use crate::packet::{Datagram, PacketSink};
 use crate::time::{Slot, Timestamp};
+
+use calendar::Calendar;
+use outbox::{Events, RetiredBoxes};
+use roster::{OwnSsrcs, Roster};
 
 /// Sizes of an engine, fixed at construction.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineLimits {
     /// Conferences at most.
     pub conferences: u32,
-    /// Endpoints at most.
+    /// Endpoints at most; below 65,536, so that no sum of frames overflows.
     pub endpoints: u32,
     /// First local RTP port of this engine.
     pub port_first: u16,
@@ -24,93 +38,109 @@ pub struct EngineLimits {
     pub media_timeout_ms: u32,
 }
 
-/// What control decides about a new conference.
-#[derive(Debug, Clone, Copy)]
-pub struct ConferenceSetup {
-    /// Slot within a tick at which it is mixed, 0 to 19.
-    pub phase: u8,
-}
-
-/// Media side of a conference.
-#[derive(Debug)]
-pub struct Conference {}
-
-impl Conference {
-    /// Builds an empty conference (allocates: control only).
-    #[must_use]
-    pub fn new(_setup: ConferenceSetup) -> Box<Self> {
-        Box::new(Self {})
-    }
-}
-
-/// What control decides about a new endpoint.
-#[derive(Debug, Clone, Copy)]
-pub struct EndpointSetup {
-    /// Local RTP port.
-    pub local_port: u16,
-    /// SSRC of what we send (random).
-    pub ssrc: u32,
-    /// First sequence number (random).
-    pub sequence: u16,
-    /// First RTP timestamp (random).
-    pub timestamp: u32,
-    /// Media, if known already.
-    pub media: Option<MediaPlan>,
-    /// Jitter slots: 16, or 32 for bad networks.
-    pub slots: u8,
-}
-
-/// One RTP leg.
-#[derive(Debug)]
-pub struct Endpoint {}
-
-impl Endpoint {
-    /// Builds an endpoint (allocates: control only).
-    #[must_use]
-    pub fn new(_setup: EndpointSetup) -> Box<Self> {
-        Box::new(Self {})
-    }
-}
-
 /// See the crate's documentation.
 #[derive(Debug)]
 pub struct Engine {
+    conferences: Vec<Option<Box<Conference>>>,
+    endpoints: Vec<Option<Box<Endpoint>>>,
+    ports: PortMap,
+    roster: Roster,
+    own_ssrcs: OwnSsrcs,
+    calendar: Calendar,
+    events: Events,
+    retired: RetiredBoxes,
     counters: Counters,
+    mix: Mix,
+    media_timeout_ms: u32,
+    csrc: bool,
+    /// When slot 0 began; the first slot run tells it.
+    origin: Option<Timestamp>,
 }
 
 impl Engine {
     /// An empty engine; everything it will ever need is allocated here.
+    ///
+    /// # Panics
+    /// With 65,536 endpoints or more.
     #[must_use]
-    pub fn new(_limits: EngineLimits) -> Self {
-        Self { counters: Counters::default() }
+    pub fn new(limits: EngineLimits) -> Self {
+        assert!(
+            limits.endpoints <= u32::from(u16::MAX),
+            "more endpoints than ports"
+        );
+        let (conferences, endpoints) = (limits.conferences as usize, limits.endpoints as usize);
+        Self {
+            conferences: std::iter::repeat_with(|| None).take(conferences).collect(),
+            endpoints: std::iter::repeat_with(|| None).take(endpoints).collect(),
+            ports: PortMap::new(limits.port_first, limits.port_last),
+            roster: Roster::new(endpoints),
+            own_ssrcs: OwnSsrcs::new(endpoints),
+            calendar: Calendar::new(conferences),
+            events: Events::new(limits.events),
+            retired: RetiredBoxes::new(conferences + endpoints),
+            counters: Counters::default(),
+            mix: Mix::new(),
+            media_timeout_ms: limits.media_timeout_ms,
+            csrc: true,
+            origin: None,
+        }
+    }
+
+    /// Says when slot 0 began. Without it the first slot run is taken to be on time.
+    pub fn set_origin(&mut self, origin: Timestamp) {
+        self.origin = Some(origin);
+    }
+
+    /// Whether packets list their contributing sources (M-02). On unless switched off.
+    pub fn set_csrc(&mut self, on: bool) {
+        self.csrc = on;
     }
 
     /// Takes one datagram. Never fails: what cannot be used is counted.
-    pub fn handle_datagram(&mut self, _datagram: &Datagram<'_>) {}
+    pub fn handle_datagram(&mut self, datagram: &Datagram<'_>) {
+        if let Err(reason) = self.receive(datagram) {
+            self.counters.drop_packet(reason);
+        }
+    }
 
-    /// Applies one command. `slot` is the slot about to run.
+    /// Applies one command. `_slot` is the slot about to run.
     pub fn apply(
         &mut self,
-        _now: Timestamp,
+        now: Timestamp,
         _slot: Slot,
-        _command: Command,
-        _sink: &mut impl PacketSink,
+        command: Command,
+        sink: &mut impl PacketSink,
     ) -> Outcome {
-        Outcome { result: Err(Refusal::NotFound), retired: None::<Retired> }
+        self.apply_command(now, command, sink)
     }
 
     /// Runs one slot: every conference whose phase it is gets its tick. `now` is the time the slot
-    /// actually runs, which is after [`Slot::begins`] when the worker is late.
-    pub fn run_slot(&mut self, _slot: Slot, _now: Timestamp, _sink: &mut impl PacketSink) {}
+    /// actually runs, which is after [`Slot::begins`] when the worker is late. Slots must be run in
+    /// order and none left out; a late worker runs those it missed one after the other.
+    pub fn run_slot(&mut self, slot: Slot, now: Timestamp, sink: &mut impl PacketSink) {
+        let due = self.begins(slot, now);
+        self.tick_slot(slot, due, now, sink);
+    }
+
+    /// When `slot` should begin.
+    fn begins(&mut self, slot: Slot, now: Timestamp) -> Timestamp {
+        let elapsed = slot.begins(Timestamp(0)).0;
+        let origin = *self
+            .origin
+            .get_or_insert(Timestamp(now.0.saturating_sub(elapsed)));
+        slot.begins(origin)
+    }
 
     /// Next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.poll()
     }
 
-    /// Next box that must be dropped by control, outside of command outcomes.
+    /// Next box that must be dropped by control, outside of command outcomes: what was in a
+    /// conference that failed. A [`Retired::Conference`] comes before its endpoints and with
+    /// [`EndpointIndex`]`(u32::MAX)`; [`crate::event::EventKind::ConferenceFailed`] names it.
     pub fn poll_retired(&mut self) -> Option<(EndpointIndex, Retired)> {
-        None
+        self.retired.poll()
     }
 
     /// Counters since the start.

@@ -13,12 +13,16 @@
 
 pub mod codec;
 pub mod command;
+mod conference;
 pub mod counters;
+mod demux;
 pub mod dtmf;
+mod endpoint;
 pub mod engine;
 pub mod event;
 pub mod jitter;
 pub mod media;
+pub mod mix;
 pub mod packet;
 pub mod prompt;
 pub mod time;

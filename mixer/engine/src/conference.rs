@@ -1,0 +1,47 @@
+//! Media side of a conference: who is in it, when it ticks, what is played to everybody.
+
+use crate::engine::roster::Members;
+use crate::prompt::playlist::Plays;
+use crate::time::Slot;
+
+/// What control decides about a new conference.
+#[derive(Debug, Clone, Copy)]
+pub struct ConferenceSetup {
+    /// Slot within a tick at which it is mixed, 0 to 19.
+    pub phase: u8,
+}
+
+/// Media side of a conference.
+#[derive(Debug)]
+pub struct Conference {
+    phase: usize,
+    pub(crate) members: Members,
+    pub(crate) plays: Plays<CONFERENCE_PLAYS>,
+    /// Somebody's packet waits for the half tick.
+    pub(crate) deferred: bool,
+}
+
+impl Conference {
+    /// Builds an empty conference (allocates: control only).
+    #[must_use]
+    pub fn new(setup: ConferenceSetup) -> Box<Self> {
+        Box::new(Self {
+            phase: usize::from(setup.phase) % PHASES,
+            members: Members::NONE,
+            plays: Plays::new(),
+            deferred: false,
+        })
+    }
+
+    /// Slot within a tick at which it is mixed.
+    pub(crate) fn phase(&self) -> usize {
+        self.phase
+    }
+}
+
+/// Conferences are spread over so many slots.
+#[expect(clippy::cast_possible_truncation, reason = "20")]
+pub(crate) const PHASES: usize = Slot::PER_TICK as usize;
+
+/// Plays of one conference at once.
+const CONFERENCE_PLAYS: usize = 4;

@@ -1,0 +1,510 @@
+//! One RTP leg: what it may send us, what it is told apart by, and the stream it gets.
+
+pub(crate) mod sender;
+mod source;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot};
+use crate::counters::{Counters, DropReason};
+use crate::dtmf::{DtmfReceiver, Press};
+use crate::event::EventKind;
+use crate::jitter::{FrameKind, JitterBuffer, JitterSetup, PacketMeta};
+use crate::media::{Codec, MediaPlan, SourceRule};
+use crate::mix::gain::Gain;
+use crate::mix::level::{TalkDetector, mean_square};
+use crate::mix::voices::Voices;
+use crate::mix::{FRAME_SAMPLES, Frame};
+use crate::packet::{Datagram, FlowId, PacketSink};
+use crate::prompt::playlist::Plays;
+use crate::time::Timestamp;
+use crate::wire::rtp::RtpView;
+use crate::wire::telephone_event::TelephoneEvent;
+use sender::Sender;
+use source::{Admission, Sighting, Source};
+
+/// What control decides about a new endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointSetup {
+    /// Local RTP port.
+    pub local_port: u16,
+    /// SSRC of what we send (random).
+    pub ssrc: u32,
+    /// First sequence number (random).
+    pub sequence: u16,
+    /// First RTP timestamp (random).
+    pub timestamp: u32,
+    /// Media, if known already.
+    pub media: Option<MediaPlan>,
+    /// Jitter slots: 16, or 32 for bad networks.
+    pub slots: u8,
+}
+
+/// One RTP leg.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub(crate) sender: Sender,
+    /// What it contributes to the current tick.
+    pub(crate) part: Part,
+    /// Its frame of the current tick, as it enters the mix.
+    pub(crate) frame: Frame,
+    pub(crate) plays: Plays<ENDPOINT_PLAYS>,
+    muted: bool,
+    deaf: bool,
+    held: bool,
+    receives: bool,
+    active: bool,
+    timed_out: bool,
+    planted_failure: bool,
+    /// The last SSRC that was found not to be ours.
+    foreign_ssrc: Option<u32>,
+    /// When RTP came last, or began to be expected.
+    last_rtp_at: Timestamp,
+    talk: TalkDetector,
+    gain: Gain,
+    dtmf: DtmfReceiver,
+    jitter: JitterBuffer,
+    formats: Formats,
+    source: Source,
+    /// A learnt address that the sink does not know yet.
+    learnt: Option<SocketAddr>,
+    media: Option<MediaPlan>,
+    received: u64,
+    bad_source: u64,
+    conference: ConferenceIndex,
+    at: EndpointIndex,
+    local_port: u16,
+}
+
+/// What an endpoint contributes to a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Nothing.
+    Silent,
+    /// Samples that are all zero, in a payload that is not plain silence (mu-law has two zeros).
+    Hollow,
+    /// A signal.
+    Audible,
+}
+
+/// Plays of one endpoint at once.
+const ENDPOINT_PLAYS: usize = 4;
+
+/// Times of one tick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TickTime {
+    /// When it should run.
+    pub(crate) due: Timestamp,
+    /// When it runs.
+    pub(crate) now: Timestamp,
+}
+
+impl Endpoint {
+    /// Builds an endpoint (allocates: control only).
+    #[must_use]
+    pub fn new(setup: EndpointSetup) -> Box<Self> {
+        let formats = setup.media.iter().flat_map(|media| media.receive).flatten();
+        let linear = formats.map(|(_, codec)| codec).any(|codec| codec == Codec::L16);
+        let payload_bytes = if linear { PAYLOAD_BYTES_L16 } else { PAYLOAD_BYTES };
+        Box::new(Self {
+            sender: Sender::new(setup.ssrc, setup.sequence, setup.timestamp),
+            part: Part::Silent,
+            frame: [0; FRAME_SAMPLES],
+            plays: Plays::new(),
+            muted: false,
+            deaf: false,
+            held: false,
+            receives: false,
+            active: false,
+            timed_out: false,
+            planted_failure: false,
+            foreign_ssrc: None,
+            last_rtp_at: Timestamp(0),
+            talk: TalkDetector::new(),
+            gain: Gain::default(),
+            dtmf: DtmfReceiver::new(),
+            jitter: JitterBuffer::new(JitterSetup {
+                slots: setup.slots,
+                payload_bytes,
+            }),
+            formats: Formats::NONE,
+            source: Source::nobody(),
+            learnt: None,
+            media: setup.media,
+            received: 0,
+            bad_source: 0,
+            conference: ConferenceIndex(u32::MAX),
+            at: EndpointIndex(u32::MAX),
+            local_port: setup.local_port,
+        })
+    }
+
+    /// An endpoint whose first tick panics, for tests of panic containment.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_planted_failure(setup: EndpointSetup) -> Box<Self> {
+        let mut endpoint = Self::new(setup);
+        endpoint.planted_failure = true;
+        endpoint
+    }
+
+    pub(crate) fn local_port(&self) -> u16 {
+        self.local_port
+    }
+
+    pub(crate) fn conference(&self) -> ConferenceIndex {
+        self.conference
+    }
+
+    /// SSRC of what we send.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.sender.ssrc()
+    }
+
+    /// Whether it hears the conference.
+    pub(crate) fn hears(&self) -> bool {
+        !self.deaf && !self.held
+    }
+
+    /// Codec of what it is sent; absent while nothing may be sent.
+    pub(crate) fn send_codec(&self) -> Option<Codec> {
+        self.media
+            .as_ref()
+            .filter(|_| self.sender.is_open())
+            .map(|media| media.send_codec)
+    }
+
+    /// Takes its place in an engine; media that was set before becomes valid.
+    pub(crate) fn enter(
+        &mut self,
+        conference: ConferenceIndex,
+        at: EndpointIndex,
+        now: Timestamp,
+        sink: &mut impl PacketSink,
+        counters: &mut Counters,
+    ) {
+        self.conference = conference;
+        self.at = at;
+        self.sender.bind(FlowId(at.0));
+        if let Some(media) = self.media.take() {
+            self.set_media(&media, now, sink, counters);
+        }
+    }
+
+    /// Replaces the media description; an identical one changes nothing.
+    pub(crate) fn set_media(
+        &mut self,
+        media: &MediaPlan,
+        now: Timestamp,
+        sink: &mut impl PacketSink,
+        counters: &mut Counters,
+    ) {
+        if self.media.as_ref() == Some(media) {
+            return;
+        }
+        let same_peer = self
+            .media
+            .is_some_and(|old| old.remote == media.remote && old.source == media.source);
+        // The rest of the old stream leaves before its address changes.
+        self.sender.set_media(media, sink, counters);
+        if !same_peer {
+            self.source = Source::new(media, now);
+            self.learnt = None;
+            self.foreign_ssrc = None;
+            if !media.remote.ip().is_unspecified() {
+                sink.set_remote(FlowId(self.at.0), media.remote);
+            }
+        }
+        let receives = media.direction.receive && source_is_known(media);
+        if !same_peer || receives != self.receives {
+            self.jitter.reset(counters);
+            self.dtmf.reset();
+        }
+        self.receives = receives;
+        self.formats = Formats::new(media);
+        self.media = Some(*media);
+        self.active = false;
+        self.expect_rtp(now);
+    }
+
+    /// The media timeout counts from here.
+    fn expect_rtp(&mut self, from: Timestamp) {
+        self.last_rtp_at = from;
+        self.timed_out = false;
+    }
+
+    pub(crate) fn set_muted(&mut self, on: bool) {
+        self.muted = on;
+    }
+
+    pub(crate) fn set_deaf(&mut self, on: bool) {
+        self.deaf = on;
+    }
+
+    pub(crate) fn set_held(&mut self, on: bool, now: Timestamp) {
+        if self.held != on {
+            self.held = on;
+            self.expect_rtp(now);
+        }
+    }
+
+    pub(crate) fn set_gain(&mut self, centibel: i32) {
+        self.gain = Gain::from_centibel(centibel);
+    }
+
+    /// Takes one RTP packet. `is_ours` tells whether an SSRC is one that we send into this
+    /// conference; `tell` gets the events it causes.
+    pub(crate) fn receive(
+        &mut self,
+        datagram: &Datagram<'_>,
+        is_ours: impl Fn(u32) -> bool,
+        counters: &mut Counters,
+        mut tell: impl FnMut(EventKind),
+    ) -> Result<(), DropReason> {
+        let packet = RtpView::parse(datagram.payload)?;
+        let format = self.formats.find(packet.payload_type());
+        self.admit(datagram, &packet, format, &mut tell)?;
+        if !self.receives {
+            return Err(DropReason::NotReceiving);
+        }
+        let format = format.ok_or(DropReason::UnknownPayloadType)?;
+        self.check_loop(&packet, is_ours)?;
+        self.expect_rtp(datagram.received_at);
+        match format {
+            Format::Audio(codec) => self.receive_audio(datagram, &packet, codec, counters)?,
+            Format::TelephoneEvent => {
+                let event = TelephoneEvent::parse(packet.payload()).ok_or(DropReason::BadLength)?;
+                let (at, timestamp) = (datagram.received_at, packet.timestamp());
+                self.dtmf
+                    .feed(at, timestamp, packet.marker(), event, |press| tell(digit(press)));
+            }
+        }
+        self.received += 1;
+        counters.rtp_received += 1;
+        counters.rtp_received_bytes += datagram.payload.len() as u64;
+        if !self.active {
+            self.active = true;
+            tell(EventKind::Active);
+        }
+        Ok(())
+    }
+
+    /// Applies the source rule.
+    fn admit(
+        &mut self,
+        datagram: &Datagram<'_>,
+        packet: &RtpView<'_>,
+        format: Option<Format>,
+        tell: &mut impl FnMut(EventKind),
+    ) -> Result<(), DropReason> {
+        let seen = Sighting {
+            ssrc: packet.ssrc(),
+            sequence: packet.sequence(),
+            known_payload_type: format.is_some(),
+            at: datagram.received_at,
+        };
+        match self.source.admit(datagram.source, seen) {
+            Admission::Accepted => Ok(()),
+            Admission::Learnt => {
+                self.learnt = Some(datagram.source);
+                tell(EventKind::SourceLearnt {
+                    source: datagram.source,
+                });
+                Ok(())
+            }
+            Admission::Probation => Err(DropReason::Probation),
+            Admission::Refused if self.media.is_none_or(|media| !source_is_known(&media)) => {
+                Err(DropReason::NotReceiving)
+            }
+            Admission::Refused => {
+                self.bad_source += 1;
+                Err(DropReason::BadSource)
+            }
+        }
+    }
+
+    /// Audio that came out of this conference must not enter it again (RFC 3550 8.2, M-04).
+    fn check_loop(&mut self, packet: &RtpView<'_>, is_ours: impl Fn(u32) -> bool) -> Result<(), DropReason> {
+        let ssrc = packet.ssrc();
+        if self.foreign_ssrc != Some(ssrc) {
+            if is_ours(ssrc) {
+                return Err(DropReason::Loop);
+            }
+            self.foreign_ssrc = Some(ssrc);
+        }
+        if packet.csrcs().any(is_ours) {
+            Err(DropReason::Loop)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn receive_audio(
+        &mut self,
+        datagram: &Datagram<'_>,
+        packet: &RtpView<'_>,
+        codec: Codec,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let meta = PacketMeta {
+            sequence: packet.sequence(),
+            timestamp: packet.timestamp(),
+            marker: packet.marker(),
+            ssrc: packet.ssrc(),
+            codec,
+        };
+        let inserted = self
+            .jitter
+            .insert(datagram.received_at, meta, packet.payload(), counters);
+        inserted.drop_reason().map_or(Ok(()), Err)
+    }
+
+    /// Gets its frame for one tick and enters it among the voices if it is heard. Returns the new
+    /// talk state when it changed.
+    pub(crate) fn pull(
+        &mut self,
+        tick: TickTime,
+        voices: &mut Voices,
+        counters: &mut Counters,
+    ) -> Option<bool> {
+        assert!(!self.planted_failure, "planted failure");
+        self.part = Part::Silent;
+        if !self.receives {
+            return self.talk.feed(0);
+        }
+        let pulled = self.jitter.pull(tick.due, tick.now, &mut self.frame, counters);
+        let kept_out = self.muted || self.held || self.dtmf.suppresses_audio(tick.now);
+        if kept_out || pulled.frame == FrameKind::Nothing {
+            return self.talk.feed(0);
+        }
+        let payload = pulled.passthrough.filter(|_| self.gain.is_unity());
+        if !self.gain.is_unity() {
+            self.gain.apply(&mut self.frame);
+        }
+        if payload.is_some_and(|(codec, payload)| is_idle(codec, payload)) {
+            return self.talk.feed(0);
+        }
+        let loudness = mean_square(&self.frame);
+        // A quiet frame's mean may be zero although its samples are not.
+        let audible = loudness > 0 || self.frame.iter().any(|&sample| sample != 0);
+        if audible {
+            self.part = Part::Audible;
+            voices.audible.add(self.at, payload);
+        } else if payload.is_some() {
+            self.part = Part::Hollow;
+            voices.hollow.add(self.at, payload);
+        }
+        if audible && let Some(ssrc) = self.jitter.ssrc() {
+            voices.ranking.add(loudness, ssrc, self.at);
+        }
+        self.talk.feed(loudness)
+    }
+
+    /// Looks after what ends by silence: a key press without end, and media as a whole.
+    pub(crate) fn check_timers(
+        &mut self,
+        now: Timestamp,
+        media_timeout: Duration,
+        mut tell: impl FnMut(EventKind),
+    ) {
+        if let Some(press) = self.dtmf.tick(now) {
+            tell(digit(press));
+        }
+        let expected = self.receives && !self.held && !self.timed_out;
+        if expected && now.since(self.last_rtp_at) >= media_timeout {
+            self.timed_out = true;
+            tell(EventKind::MediaTimeout);
+        }
+    }
+
+    /// Tells the sink a learnt address, once.
+    pub(crate) fn pass_on_learnt(&mut self, sink: &mut impl PacketSink) {
+        if let Some(learnt) = self.learnt.take() {
+            sink.set_remote(FlowId(self.at.0), learnt);
+        }
+    }
+
+    /// State and counters.
+    pub(crate) fn snapshot(&self) -> EndpointSnapshot {
+        let jitter = self.jitter.counters();
+        EndpointSnapshot {
+            at: self.at,
+            active: self.active,
+            talking: self.talk.talking(),
+            received: self.received,
+            sent: self.sender.sent(),
+            concealed: jitter.concealed,
+            late: jitter.late,
+            duplicate: jitter.duplicate,
+            lost: self.jitter.lost(),
+            bad_source: self.bad_source,
+            playout_delay_us: self.jitter.playout_delay_us(),
+        }
+    }
+}
+
+/// Whether anybody can be the source: with a remote address of 0.0.0.0 (RFC 3264 8.4) only a learnt
+/// one can.
+fn source_is_known(media: &MediaPlan) -> bool {
+    media.source != SourceRule::Strict || !media.remote.ip().is_unspecified()
+}
+
+/// Whether a payload is what a codec makes of digital silence. It counts as no contribution, also
+/// for A-law, where it decodes to a constant 8.
+fn is_idle(codec: Codec, payload: &[u8]) -> bool {
+    let idle: &[u8] = match codec {
+        Codec::Pcmu => &[0xFF; FRAME_SAMPLES],
+        Codec::Pcma => &[0xD5; FRAME_SAMPLES],
+        Codec::L16 => &[0; 2 * FRAME_SAMPLES],
+    };
+    payload == idle
+}
+
+fn digit(press: Press) -> EventKind {
+    EventKind::Digit {
+        digit: press.digit,
+        duration_ms: press.duration_ms,
+    }
+}
+
+/// Longest payload a slot holds: 60 ms of G.711, 30 ms of L16.
+const PAYLOAD_BYTES: u16 = 480;
+/// Longest payload a slot of an L16 endpoint holds: 60 ms.
+const PAYLOAD_BYTES_L16: u16 = 960;
+
+/// What a payload type means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Audio(Codec),
+    TelephoneEvent,
+}
+
+/// Meaning of every payload type.
+#[derive(Debug)]
+struct Formats([Option<Format>; 128]);
+
+impl Formats {
+    const NONE: Self = Self([None; 128]);
+
+    fn new(media: &MediaPlan) -> Self {
+        let mut formats = Self::NONE;
+        for (payload_type, codec) in media.receive.into_iter().flatten() {
+            formats.set(payload_type, Format::Audio(codec));
+        }
+        if let Some(payload_type) = media.telephone_event {
+            formats.set(payload_type, Format::TelephoneEvent);
+        }
+        formats
+    }
+
+    fn set(&mut self, payload_type: u8, format: Format) {
+        if let Some(place) = self.0.get_mut(usize::from(payload_type)) {
+            *place = Some(format);
+        }
+    }
+
+    fn find(&self, payload_type: u8) -> Option<Format> {
+        self.0.get(usize::from(payload_type)).copied().flatten()
+    }
+}

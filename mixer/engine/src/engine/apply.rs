@@ -1,0 +1,256 @@
+//! Commands. Each is checked first and then applied as a whole: a refused one changed nothing.
+
+use crate::command::{
+    Command, ConferenceIndex, EndpointIndex, EndpointSnapshot, Outcome, PlayId, Refusal, Retired,
+};
+use crate::conference::Conference;
+use crate::endpoint::Endpoint;
+use crate::engine::Engine;
+use crate::event::{Event, EventKind};
+use crate::media::MediaPlan;
+use crate::packet::PacketSink;
+use crate::time::Timestamp;
+
+type Applied = Result<(), Refusal>;
+
+impl Outcome {
+    fn plain(result: Applied) -> Self {
+        Self {
+            result,
+            retired: None,
+        }
+    }
+
+    fn refused(refusal: Refusal, back: Retired) -> Self {
+        Self {
+            result: Err(refusal),
+            retired: Some(back),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn apply_command(
+        &mut self,
+        now: Timestamp,
+        command: Command,
+        sink: &mut impl PacketSink,
+    ) -> Outcome {
+        match command {
+            Command::AddConference { at, conference } => self.add_conference(at, conference),
+            Command::RemoveConference { at } => self.remove_conference(at),
+            Command::AddEndpoint {
+                conference,
+                at,
+                endpoint,
+            } => self.add_endpoint(conference, at, endpoint, now, sink),
+            Command::RemoveEndpoint { at } => self.remove_endpoint(at),
+            Command::SetMedia { at, media } => self.set_media(at, media, now, sink),
+            Command::Mute { at, on } => self.change(at, |endpoint| endpoint.set_muted(on)),
+            Command::Deaf { at, on } => self.change(at, |endpoint| endpoint.set_deaf(on)),
+            Command::Gain { at, centibel } => self.change(at, |endpoint| endpoint.set_gain(centibel)),
+            Command::Hold { at, on } => self.change(at, |endpoint| endpoint.set_held(on, now)),
+            Command::PlayToEndpoint { at, play } => Outcome::plain(
+                self.endpoint_mut(at)
+                    .and_then(|endpoint| endpoint.plays.start(play)),
+            ),
+            Command::PlayToConference { at, play } => Outcome::plain(
+                self.conference_mut(at)
+                    .and_then(|conference| conference.plays.start(play)),
+            ),
+            Command::StopEndpoint { at, play } => self.stop_endpoint(at, play),
+            Command::StopConference { at, play } => self.stop_conference(at, play),
+            Command::Snapshot(mut buffer) => {
+                self.snapshot(&mut buffer);
+                Outcome {
+                    result: Ok(()),
+                    retired: Some(Retired::Snapshot(buffer)),
+                }
+            }
+        }
+    }
+
+    fn endpoint_mut(&mut self, at: EndpointIndex) -> Result<&mut Endpoint, Refusal> {
+        let place = self.endpoints.get_mut(at.0 as usize);
+        place.and_then(Option::as_deref_mut).ok_or(Refusal::NotFound)
+    }
+
+    fn conference_mut(&mut self, at: ConferenceIndex) -> Result<&mut Conference, Refusal> {
+        let place = self.conferences.get_mut(at.0 as usize);
+        place.and_then(Option::as_deref_mut).ok_or(Refusal::NotFound)
+    }
+
+    fn change(&mut self, at: EndpointIndex, change: impl FnOnce(&mut Endpoint)) -> Outcome {
+        Outcome::plain(self.endpoint_mut(at).map(change))
+    }
+
+    fn add_conference(&mut self, at: ConferenceIndex, conference: Box<Conference>) -> Outcome {
+        let refusal = match self.conferences.get(at.0 as usize) {
+            None => Refusal::OutOfRange,
+            Some(Some(_)) => Refusal::Occupied,
+            Some(None) => {
+                self.calendar.add(conference.phase(), at);
+                if let Some(place) = self.conferences.get_mut(at.0 as usize) {
+                    *place = Some(conference);
+                }
+                return Outcome::plain(Ok(()));
+            }
+        };
+        Outcome::refused(refusal, Retired::Conference(conference))
+    }
+
+    fn remove_conference(&mut self, at: ConferenceIndex) -> Outcome {
+        let Some(place) = self.conferences.get_mut(at.0 as usize) else {
+            return Outcome::plain(Err(Refusal::NotFound));
+        };
+        match place.take() {
+            None => Outcome::plain(Err(Refusal::NotFound)),
+            Some(conference) if !conference.members.is_empty() => {
+                *place = Some(conference);
+                Outcome::plain(Err(Refusal::NotEmpty))
+            }
+            Some(conference) => {
+                self.calendar.remove(conference.phase(), at);
+                Outcome {
+                    result: Ok(()),
+                    retired: Some(Retired::Conference(conference)),
+                }
+            }
+        }
+    }
+
+    fn add_endpoint(
+        &mut self,
+        conference: ConferenceIndex,
+        at: EndpointIndex,
+        mut endpoint: Box<Endpoint>,
+        now: Timestamp,
+        sink: &mut impl PacketSink,
+    ) -> Outcome {
+        let room = self
+            .conferences
+            .get_mut(conference.0 as usize)
+            .and_then(Option::as_deref_mut);
+        let refusal = match (self.endpoints.get_mut(at.0 as usize), room) {
+            (None, _) => Refusal::OutOfRange,
+            (_, None) => Refusal::NotFound,
+            (Some(Some(_)), _) => Refusal::Occupied,
+            (Some(place), Some(room)) => match self.ports.check_free(endpoint.local_port()) {
+                Err(refusal) => refusal,
+                Ok(()) => {
+                    endpoint.enter(conference, at, now, sink, &mut self.counters);
+                    self.ports.take(endpoint.local_port(), at);
+                    self.own_ssrcs.add(conference, endpoint.ssrc());
+                    self.roster.join(&mut room.members, at);
+                    *place = Some(endpoint);
+                    return Outcome::plain(Ok(()));
+                }
+            },
+        };
+        Outcome::refused(refusal, Retired::Endpoint(endpoint))
+    }
+
+    fn remove_endpoint(&mut self, at: EndpointIndex) -> Outcome {
+        let Some(endpoint) = self.endpoints.get_mut(at.0 as usize).and_then(Option::take) else {
+            return Outcome::plain(Err(Refusal::NotFound));
+        };
+        let room = self.conferences.get_mut(endpoint.conference().0 as usize);
+        if let Some(room) = room.and_then(Option::as_deref_mut) {
+            self.roster.leave(&mut room.members, at);
+        }
+        self.forget(&endpoint);
+        Outcome {
+            result: Ok(()),
+            retired: Some(Retired::Endpoint(endpoint)),
+        }
+    }
+
+    /// Gives back what an endpoint had outside of its box.
+    pub(super) fn forget(&mut self, endpoint: &Endpoint) {
+        self.ports.release(endpoint.local_port());
+        self.own_ssrcs.remove(endpoint.conference(), endpoint.ssrc());
+    }
+
+    fn set_media(
+        &mut self,
+        at: EndpointIndex,
+        media: Box<MediaPlan>,
+        now: Timestamp,
+        sink: &mut impl PacketSink,
+    ) -> Outcome {
+        let place = self.endpoints.get_mut(at.0 as usize);
+        let result = match place.and_then(Option::as_deref_mut) {
+            None => Err(Refusal::NotFound),
+            Some(endpoint) => {
+                endpoint.set_media(&media, now, sink, &mut self.counters);
+                Ok(())
+            }
+        };
+        Outcome {
+            result,
+            retired: Some(Retired::Media(media)),
+        }
+    }
+
+    fn stop_endpoint(&mut self, at: EndpointIndex, play: Option<PlayId>) -> Outcome {
+        let Self {
+            endpoints,
+            events,
+            counters,
+            ..
+        } = self;
+        let Some(endpoint) = endpoints.get_mut(at.0 as usize).and_then(Option::as_deref_mut) else {
+            return Outcome::plain(Err(Refusal::NotFound));
+        };
+        let conference = endpoint.conference();
+        endpoint.plays.stop(play, |play| {
+            let kind = EventKind::Played {
+                play,
+                complete: false,
+            };
+            events.push(
+                Event {
+                    conference,
+                    endpoint: Some(at),
+                    kind,
+                },
+                counters,
+            );
+        });
+        Outcome::plain(Ok(()))
+    }
+
+    fn stop_conference(&mut self, at: ConferenceIndex, play: Option<PlayId>) -> Outcome {
+        let Self {
+            conferences,
+            events,
+            counters,
+            ..
+        } = self;
+        let Some(conference) = conferences.get_mut(at.0 as usize).and_then(Option::as_deref_mut) else {
+            return Outcome::plain(Err(Refusal::NotFound));
+        };
+        conference.plays.stop(play, |play| {
+            let kind = EventKind::Played {
+                play,
+                complete: false,
+            };
+            events.push(
+                Event {
+                    conference: at,
+                    endpoint: None,
+                    kind,
+                },
+                counters,
+            );
+        });
+        Outcome::plain(Ok(()))
+    }
+
+    fn snapshot(&self, buffer: &mut Vec<EndpointSnapshot>) {
+        buffer.clear();
+        let room = buffer.capacity();
+        let present = self.endpoints.iter().flatten();
+        buffer.extend(present.take(room).map(|endpoint| endpoint.snapshot()));
+    }
+}

@@ -1,0 +1,57 @@
+//! A datagram's way to its endpoint. Every death has one reason.
+
+use crate::counters::DropReason;
+use crate::demux::{Kind, kind};
+use crate::endpoint::Endpoint;
+use crate::engine::Engine;
+use crate::event::Event;
+use crate::packet::Datagram;
+
+impl Engine {
+    pub(super) fn receive(&mut self, datagram: &Datagram<'_>) -> Result<(), DropReason> {
+        let Self {
+            ports,
+            endpoints,
+            own_ssrcs,
+            events,
+            counters,
+            ..
+        } = self;
+        let at = ports.find(datagram.local_port).ok_or(DropReason::UnknownPort)?;
+        match kind(datagram.payload) {
+            Kind::Rtp => {}
+            Kind::Rtcp => return Err(DropReason::Rtcp),
+            Kind::Other => return Err(DropReason::NotRtp),
+            Kind::BadVersion => return Err(DropReason::BadVersion),
+            Kind::Short => return Err(DropReason::Malformed),
+        }
+        let place = endpoints.get_mut(at.0 as usize);
+        let endpoint: &mut Endpoint = place
+            .and_then(Option::as_deref_mut)
+            .ok_or(DropReason::UnknownPort)?;
+        let conference = endpoint.conference();
+        let is_ours = |ssrc| own_ssrcs.contains(conference, ssrc);
+        // At most an active, a learnt source and two digits come out of one packet.
+        let mut told = [None; EVENTS_PER_PACKET];
+        let mut count = 0;
+        let result = endpoint.receive(datagram, is_ours, counters, |kind| {
+            if let Some(place) = told.get_mut(count) {
+                *place = Some(kind);
+                count += 1;
+            }
+        });
+        for kind in told.into_iter().flatten() {
+            events.push(
+                Event {
+                    conference,
+                    endpoint: Some(at),
+                    kind,
+                },
+                counters,
+            );
+        }
+        result
+    }
+}
+
+const EVENTS_PER_PACKET: usize = 4;

@@ -1,0 +1,251 @@
+//! One tick of a conference: pull every member's frame, add up, give each member what it hears.
+//!
+//! A member whose frame is not silence is a voice. Voices hear the sum minus their own frame,
+//! everybody else hears the sum, encoded once per codec. Who hears exactly one voice, unaltered and
+//! in the same codec, gets that voice's payload untouched. A tick that panics takes its conference
+//! with it and nothing else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::command::{ConferenceIndex, EndpointIndex, Retired};
+use crate::conference::{Conference, PHASES};
+use crate::counters::Counters;
+use crate::endpoint::{Endpoint, Part, TickTime};
+use crate::engine::Engine;
+use crate::engine::outbox::Events;
+use crate::engine::roster::Roster;
+use crate::event::{Event, EventKind};
+use crate::mix::heard::{Listener, Mix};
+use crate::mix::mix_minus;
+use crate::packet::PacketSink;
+use crate::time::{Slot, Timestamp};
+
+impl Engine {
+    pub(super) fn tick_slot(
+        &mut self,
+        slot: Slot,
+        due: Timestamp,
+        now: Timestamp,
+        sink: &mut impl PacketSink,
+    ) {
+        let phase = phase_of(slot.0);
+        let half_tick_ago = phase_of(slot.0 + Slot::PER_TICK / 2);
+        self.for_each_of_phase(half_tick_ago, |tick| tick.send_deferred(sink));
+        let time = TickTime { due, now };
+        self.for_each_of_phase(phase, |tick| tick.run(time, sink));
+    }
+
+    /// Works on every conference of a phase. One whose work panics is taken out.
+    fn for_each_of_phase(&mut self, phase: usize, mut work: impl FnMut(&mut Tick<'_>)) {
+        let mut place = 0;
+        while let Some(at) = self.calendar.get(phase, place) {
+            let slot = self.conferences.get_mut(at.0 as usize);
+            let Some(conference) = slot.and_then(Option::as_deref_mut) else {
+                place += 1;
+                continue;
+            };
+            let mut tick = Tick {
+                at,
+                conference,
+                endpoints: &mut self.endpoints,
+                roster: &self.roster,
+                mix: &mut self.mix,
+                events: &mut self.events,
+                counters: &mut self.counters,
+                media_timeout: Duration::from_millis(u64::from(self.media_timeout_ms)),
+                csrc: self.csrc,
+            };
+            // The conference may be left half done, and leaves; of what it shares with the others
+            // the mix is made anew by every tick and the rest is only added to.
+            if catch_unwind(AssertUnwindSafe(|| work(&mut tick))).is_ok() {
+                place += 1;
+            } else {
+                // Another one takes its place in the list.
+                self.fail(at, phase);
+            }
+        }
+    }
+
+    /// Retires a conference that panicked, and everybody in it.
+    fn fail(&mut self, at: ConferenceIndex, phase: usize) {
+        self.calendar.remove(phase, at);
+        self.counters.conferences_failed += 1;
+        let event = Event {
+            conference: at,
+            endpoint: None,
+            kind: EventKind::ConferenceFailed,
+        };
+        self.events.push(event, &mut self.counters);
+        let Some(conference) = self.conferences.get_mut(at.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        let members = conference.members;
+        self.retired
+            .push(EndpointIndex(u32::MAX), Retired::Conference(conference));
+        for member in self.roster.iter(&members) {
+            if let Some(endpoint) = self.endpoints.get_mut(member.0 as usize).and_then(Option::take) {
+                self.ports.release(endpoint.local_port());
+                self.own_ssrcs.remove(at, endpoint.ssrc());
+                self.retired.push(member, Retired::Endpoint(endpoint));
+            }
+        }
+    }
+}
+
+fn phase_of(slot: u64) -> usize {
+    usize::try_from(slot % Slot::PER_TICK).unwrap_or(0) % PHASES
+}
+
+/// One conference at work, with everything it needs of the engine.
+struct Tick<'a> {
+    at: ConferenceIndex,
+    conference: &'a mut Conference,
+    endpoints: &'a mut [Option<Box<Endpoint>>],
+    roster: &'a Roster,
+    mix: &'a mut Mix,
+    events: &'a mut Events,
+    counters: &'a mut Counters,
+    media_timeout: Duration,
+    csrc: bool,
+}
+
+impl Tick<'_> {
+    fn run(&mut self, time: TickTime, sink: &mut impl PacketSink) {
+        self.counters.ticks += 1;
+        self.pull_all(time);
+        self.play_to_all();
+        self.send_all(sink);
+    }
+
+    /// Gets every member's frame, and the sum of those that are heard.
+    fn pull_all(&mut self, time: TickTime) {
+        let Self {
+            conference,
+            endpoints,
+            roster,
+            mix,
+            events,
+            counters,
+            ..
+        } = self;
+        mix.begin();
+        for at in roster.iter(&conference.members) {
+            let Some(endpoint) = member(endpoints, at) else {
+                continue;
+            };
+            let talk = endpoint.pull(time, &mut mix.voices, counters);
+            if endpoint.part == Part::Audible {
+                mix_minus::add(&mut mix.sum, &endpoint.frame);
+            }
+            let mut tell = |kind| {
+                events.push(
+                    Event {
+                        conference: self.at,
+                        endpoint: Some(at),
+                        kind,
+                    },
+                    counters,
+                );
+            };
+            if let Some(talking) = talk {
+                tell(EventKind::Talk { talking });
+            }
+            endpoint.check_timers(time.now, self.media_timeout, tell);
+        }
+    }
+
+    fn play_to_all(&mut self) {
+        let Self {
+            conference,
+            mix,
+            events,
+            counters,
+            ..
+        } = self;
+        let played = conference.plays.mix_into(&mut mix.sum, |play| {
+            let kind = EventKind::Played { play, complete: true };
+            events.push(
+                Event {
+                    conference: self.at,
+                    endpoint: None,
+                    kind,
+                },
+                counters,
+            );
+        });
+        mix.complete(played, self.csrc);
+    }
+
+    /// Gives every member what it hears.
+    fn send_all(&mut self, sink: &mut impl PacketSink) {
+        let Self {
+            conference,
+            endpoints,
+            roster,
+            mix,
+            events,
+            counters,
+            ..
+        } = self;
+        let mut deferred = false;
+        for at in roster.iter(&conference.members) {
+            let Some(endpoint) = member(endpoints, at) else {
+                continue;
+            };
+            endpoint.pass_on_learnt(sink);
+            let over = endpoint.plays.is_active().then(|| {
+                let mut over = mix_minus::SILENCE;
+                endpoint.plays.mix_into(&mut over, |play| {
+                    let kind = EventKind::Played { play, complete: true };
+                    events.push(
+                        Event {
+                            conference: self.at,
+                            endpoint: Some(at),
+                            kind,
+                        },
+                        counters,
+                    );
+                });
+                over
+            });
+            let Some(codec) = endpoint.send_codec() else {
+                endpoint.sender.skip_frame();
+                continue;
+            };
+            let (part, hears, frame) = (endpoint.part, endpoint.hears(), &endpoint.frame);
+            let listener = Listener {
+                at,
+                codec,
+                hears,
+                part,
+                frame,
+            };
+            let heard = match over {
+                Some(over) => mix.heard_over(&listener, over, counters),
+                None => mix.heard_by(&listener, counters),
+            };
+            endpoint
+                .sender
+                .send_frame(heard.payload, heard.csrc, sink, counters);
+            deferred |= endpoint.sender.is_deferred();
+        }
+        conference.deferred = deferred;
+    }
+
+    /// Sends the packets that wait for the half tick.
+    fn send_deferred(&mut self, sink: &mut impl PacketSink) {
+        if !std::mem::take(&mut self.conference.deferred) {
+            return;
+        }
+        for at in self.roster.iter(&self.conference.members) {
+            if let Some(endpoint) = member(self.endpoints, at) {
+                endpoint.sender.send_deferred(sink, self.counters);
+            }
+        }
+    }
+}
+
+fn member(endpoints: &mut [Option<Box<Endpoint>>], at: EndpointIndex) -> Option<&mut Endpoint> {
+    endpoints.get_mut(at.0 as usize)?.as_deref_mut()
+}
