@@ -48,4 +48,7 @@ const _: () = assert!(RECEIVE_BUFFER_SIZE > 16 + 28 + 12);
 const _: () = assert!(REPLY_RING > REPLY_RING_RESERVE + REQUEST_RING);
 const _: () = assert!(REPLY_RING_RESERVE > REQUESTS_PER_TURN);
 const _: () = assert!(CATCH_UP_SLOTS == 3 * mixer_engine::time::Slot::PER_TICK);
-const _: () = assert!(DATAGRAM_MAX >= 1_472, "PacketSink::transmit promises so many bytes");
+const _: () = assert!(
+    DATAGRAM_MAX >= 1_472,
+    "PacketSink::transmit promises so many bytes"
+);

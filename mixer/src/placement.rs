@@ -70,7 +70,11 @@ pub fn port_blocks(first: u16, last: u16, workers: usize) -> Result<Vec<PortBloc
     let count = u32::try_from(workers).map_err(|_| too_few)?;
     let (from, end) = (u32::from(first), u32::from(last) + 1);
     let share = end.saturating_sub(from) / count;
-    let grain = if workers == 1 { 2 } else { previous_power_of_two(share / GRAINS).max(2) };
+    let grain = if workers == 1 {
+        2
+    } else {
+        previous_power_of_two(share / GRAINS).max(2)
+    };
     let from = from.next_multiple_of(grain);
     let size = end.saturating_sub(from) / count / grain * grain;
     if size == 0 {
@@ -125,14 +129,20 @@ pub fn choose_worker(loads: &[WorkerLoad]) -> Option<WorkerId> {
 /// cost the same. Ties go to the lowest.
 #[must_use]
 pub fn choose_phase(endpoints: &[u32; 20]) -> u8 {
-    (0u8..).zip(endpoints).min_by_key(|(_, count)| **count).map_or(0, |(phase, _)| phase)
+    (0u8..)
+        .zip(endpoints)
+        .min_by_key(|(_, count)| **count)
+        .map_or(0, |(phase, _)| phase)
 }
 
 /// The cores this process may use, in order.
 #[must_use]
 pub fn available_cores() -> Vec<usize> {
-    let mut cores: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let mut cores: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .map(|core| core.id)
+        .collect();
     cores.sort_unstable();
     cores
 }
@@ -160,7 +170,9 @@ pub fn check_cores(cores: &[usize], available: &[usize]) -> Result<CoreMap, Plac
             return Err(PlacementError::NoSuchCore(*core));
         }
     }
-    Ok(CoreMap { no_housekeeping_core: cores.len() == available.len() })
+    Ok(CoreMap {
+        no_housekeeping_core: cores.len() == available.len(),
+    })
 }
 
 #[cfg(test)]
@@ -171,22 +183,46 @@ mod tests {
     #[test]
     fn one_worker_gets_the_default_range_whole() {
         let blocks = port_blocks(10_000, 32_767, 1).unwrap();
-        assert_eq!(blocks, [PortBlock { first: 10_000, last: 32_767 }]);
+        assert_eq!(
+            blocks,
+            [PortBlock {
+                first: 10_000,
+                last: 32_767
+            }]
+        );
         assert_eq!(blocks[0].endpoints(), 11_384);
         assert_eq!(blocks[0].rtp_ports().count(), 11_384);
     }
 
     #[test]
     fn an_odd_end_is_left_out() {
-        assert_eq!(port_blocks(20_001, 20_006, 1).unwrap(), [PortBlock { first: 20_002, last: 20_005 }]);
+        assert_eq!(
+            port_blocks(20_001, 20_006, 1).unwrap(),
+            [PortBlock {
+                first: 20_002,
+                last: 20_005
+            }]
+        );
     }
 
     #[test]
     fn too_few_ports_are_refused() {
-        assert!(matches!(port_blocks(20_000, 20_002, 2), Err(PlacementError::TooFewPorts { .. })));
-        assert!(matches!(port_blocks(20_001, 20_001, 1), Err(PlacementError::TooFewPorts { .. })));
-        assert!(matches!(port_blocks(20_002, 20_000, 1), Err(PlacementError::TooFewPorts { .. })));
-        assert_eq!(port_blocks(10_000, 32_767, 0), Err(PlacementError::WorkerCount(0)));
+        assert!(matches!(
+            port_blocks(20_000, 20_002, 2),
+            Err(PlacementError::TooFewPorts { .. })
+        ));
+        assert!(matches!(
+            port_blocks(20_001, 20_001, 1),
+            Err(PlacementError::TooFewPorts { .. })
+        ));
+        assert!(matches!(
+            port_blocks(20_002, 20_000, 1),
+            Err(PlacementError::TooFewPorts { .. })
+        ));
+        assert_eq!(
+            port_blocks(10_000, 32_767, 0),
+            Err(PlacementError::WorkerCount(0))
+        );
     }
 
     proptest! {
@@ -219,15 +255,34 @@ mod tests {
 
     fn load(worker: u16, endpoints: u32, conferences: u32) -> WorkerLoad {
         let worker = WorkerId(worker);
-        WorkerLoad { worker, endpoints, endpoints_max: 10, conferences, conferences_max: 5, accepts: true }
+        WorkerLoad {
+            worker,
+            endpoints,
+            endpoints_max: 10,
+            conferences,
+            conferences_max: 5,
+            accepts: true,
+        }
     }
 
     #[test]
     fn the_emptiest_worker_is_chosen() {
-        assert_eq!(choose_worker(&[load(0, 3, 1), load(1, 2, 4), load(2, 2, 2)]), Some(WorkerId(2)));
+        assert_eq!(
+            choose_worker(&[load(0, 3, 1), load(1, 2, 4), load(2, 2, 2)]),
+            Some(WorkerId(2))
+        );
         assert_eq!(choose_worker(&[load(0, 2, 2), load(1, 2, 2)]), Some(WorkerId(0)));
         assert_eq!(choose_worker(&[load(0, 10, 1), load(1, 1, 5)]), None);
-        assert_eq!(choose_worker(&[WorkerLoad { accepts: false, ..load(0, 0, 0) }, load(1, 9, 1)]), Some(WorkerId(1)));
+        assert_eq!(
+            choose_worker(&[
+                WorkerLoad {
+                    accepts: false,
+                    ..load(0, 0, 0)
+                },
+                load(1, 9, 1)
+            ]),
+            Some(WorkerId(1))
+        );
     }
 
     #[test]
@@ -240,8 +295,18 @@ mod tests {
 
     #[test]
     fn core_maps() {
-        assert_eq!(check_cores(&[1], &[0, 1]), Ok(CoreMap { no_housekeeping_core: false }));
-        assert_eq!(check_cores(&[1, 0], &[0, 1]), Ok(CoreMap { no_housekeeping_core: true }));
+        assert_eq!(
+            check_cores(&[1], &[0, 1]),
+            Ok(CoreMap {
+                no_housekeeping_core: false
+            })
+        );
+        assert_eq!(
+            check_cores(&[1, 0], &[0, 1]),
+            Ok(CoreMap {
+                no_housekeeping_core: true
+            })
+        );
         assert_eq!(check_cores(&[1, 1], &[0, 1]), Err(PlacementError::CoreTwice(1)));
         assert_eq!(check_cores(&[2], &[0, 1]), Err(PlacementError::NoSuchCore(2)));
         assert_eq!(check_cores(&[], &[0, 1]), Err(PlacementError::WorkerCount(0)));

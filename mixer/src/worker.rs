@@ -97,7 +97,9 @@ impl<Io: PacketIo> Worker<Io> {
         let now = self.io.now();
         self.counters.turns += 1;
         let engine = &mut self.engine;
-        self.io.receive(limits::RECEIVE_BUDGET, |datagram| engine.handle_datagram(datagram));
+        self.io.receive(limits::RECEIVE_BUDGET, |datagram| {
+            engine.handle_datagram(datagram)
+        });
         self.take_requests(now);
         let slots = self.run_due_slots(now);
         self.forward();
@@ -148,7 +150,9 @@ impl<Io: PacketIo> Worker<Io> {
                 self.counters.replies_full += 1;
                 return;
             }
-            let Ok(request) = self.rings.requests.pop() else { return };
+            let Ok(request) = self.rings.requests.pop() else {
+                return;
+            };
             let done = self.perform(now, request);
             self.held = Some(done);
             self.counters.requests += 1;
@@ -163,10 +167,19 @@ impl<Io: PacketIo> Worker<Io> {
         let (opened, closing) = match io {
             IoChange::None => (None, None),
             IoChange::Close { flow } => (None, Some(flow)),
-            IoChange::Open { flow, local, prepared } => {
+            IoChange::Open {
+                flow,
+                local,
+                prepared,
+            } => {
                 if let Err(prepared) = self.io.open_flow(flow, local, prepared) {
                     let outcome = refuse(command);
-                    return FromWorker::Done { id, slot, outcome, released: Some(prepared) };
+                    return FromWorker::Done {
+                        id,
+                        slot,
+                        outcome,
+                        released: Some(prepared),
+                    };
                 }
                 (Some(flow), None)
             }
@@ -180,11 +193,20 @@ impl<Io: PacketIo> Worker<Io> {
             Err(_) => opened,
         };
         let released = to_close.and_then(|flow| self.io.close_flow(flow));
-        FromWorker::Done { id, slot, outcome, released }
+        FromWorker::Done {
+            id,
+            slot,
+            outcome,
+            released,
+        }
     }
 
     fn count(&mut self, change: Change) {
-        let WorkerCounters { endpoints, conferences, .. } = &mut self.counters;
+        let WorkerCounters {
+            endpoints,
+            conferences,
+            ..
+        } = &mut self.counters;
         match change {
             Change::None => {}
             Change::EndpointAdded => *endpoints += 1,
@@ -256,12 +278,19 @@ impl<Io: PacketIo> Worker<Io> {
             }
             Retired::Media(_) | Retired::Snapshot(_) => None,
         };
-        FromWorker::Retired { at, retired, released }
+        FromWorker::Retired {
+            at,
+            retired,
+            released,
+        }
     }
 
     fn push(&mut self, item: FromWorker<Io::Prepared>) {
         let pushed = self.rings.replies.push(item);
-        assert!(pushed.is_ok(), "room was checked and the worker is the only producer");
+        assert!(
+            pushed.is_ok(),
+            "room was checked and the worker is the only producer"
+        );
     }
 
     /// Measures and publishes.
@@ -279,7 +308,9 @@ impl<Io: PacketIo> Worker<Io> {
         if now >= self.histograms_due {
             self.swap_histograms(now);
         }
-        self.rings.stats().publish(self.engine.counters(), &self.io.counters(), &self.counters);
+        self.rings
+            .stats()
+            .publish(self.engine.counters(), &self.io.counters(), &self.counters);
     }
 
     /// Sends the filled histograms off and goes on with an empty pair; keeps filling while control
@@ -289,7 +320,9 @@ impl<Io: PacketIo> Worker<Io> {
         if self.rings.replies.slots() <= limits::REPLY_RING_RESERVE {
             return;
         }
-        let Ok(empty) = self.rings.histograms.pop() else { return };
+        let Ok(empty) = self.rings.histograms.pop() else {
+            return;
+        };
         if let Some(full) = self.histograms.replace(empty) {
             self.push(FromWorker::Histograms(full));
         }
@@ -307,7 +340,10 @@ enum Change {
 }
 
 impl Change {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only these four change the number of things")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only these four change the number of things"
+    )]
     fn of(command: &Command) -> Self {
         match command {
             Command::AddEndpoint { .. } => Self::EndpointAdded,
@@ -329,7 +365,10 @@ fn refuse(command: Command) -> Outcome {
         Command::Snapshot(buffer) => Some(Retired::Snapshot(buffer)),
         _ => None,
     };
-    Outcome { result: Err(Refusal::OutOfRange), retired }
+    Outcome {
+        result: Err(Refusal::OutOfRange),
+        retired,
+    }
 }
 
 const SLOT_NS: u128 = Slot::LENGTH.as_nanos();

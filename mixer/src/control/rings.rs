@@ -119,7 +119,10 @@ pub struct WorkerEnd<P> {
 /// When `replies` leaves no room beyond [`limits::REPLY_RING_RESERVE`].
 #[must_use]
 pub fn pair<P>(requests: usize, replies: usize) -> (ControlEnd<P>, WorkerEnd<P>) {
-    assert!(replies > limits::REPLY_RING_RESERVE, "reply ring of {replies} places");
+    assert!(
+        replies > limits::REPLY_RING_RESERVE,
+        "reply ring of {replies} places"
+    );
     let (request_in, request_out) = RingBuffer::new(requests);
     let (reply_in, reply_out) = RingBuffer::new(replies);
     let (mut histogram_in, histogram_out) = RingBuffer::new(limits::HISTOGRAM_PAIRS);
@@ -135,7 +138,12 @@ pub fn pair<P>(requests: usize, replies: usize) -> (ControlEnd<P>, WorkerEnd<P>)
             histograms: histogram_in,
             shared: Arc::clone(&shared),
         },
-        WorkerEnd { requests: request_out, replies: reply_in, histograms: histogram_out, shared },
+        WorkerEnd {
+            requests: request_out,
+            replies: reply_in,
+            histograms: histogram_out,
+            shared,
+        },
     )
 }
 
@@ -145,7 +153,9 @@ impl<P> ControlEnd<P> {
     /// # Errors
     /// Gives it back when the ring is full: answer "busy".
     pub fn send(&mut self, request: Request<P>) -> Result<(), Request<P>> {
-        self.requests.push(request).map_err(|rtrb::PushError::Full(request)| request)
+        self.requests
+            .push(request)
+            .map_err(|rtrb::PushError::Full(request)| request)
     }
 
     /// Free places for requests.

@@ -1,5 +1,7 @@
 //! Packet I/O: one trait, several backends, chosen once in `main`; no dynamic dispatch per packet.
 
+pub mod uring;
+
 use std::net::SocketAddr;
 
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};

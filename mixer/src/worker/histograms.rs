@@ -23,7 +23,10 @@ pub struct Histograms {
 
 impl Default for Histograms {
     fn default() -> Self {
-        Self { tick_duration: empty(), tick_lateness: empty() }
+        Self {
+            tick_duration: empty(),
+            tick_lateness: empty(),
+        }
     }
 }
 
@@ -45,7 +48,10 @@ impl Histograms {
     }
 }
 
-#[expect(clippy::unwrap_used, reason = "fails for bounds or digits out of range only; these are constants")]
+#[expect(
+    clippy::unwrap_used,
+    reason = "fails for bounds or digits out of range only; these are constants"
+)]
 fn empty() -> Histogram<u32> {
     Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS).unwrap()
 }

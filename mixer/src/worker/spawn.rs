@@ -106,7 +106,11 @@ where
         })
         .map_err(|source| SpawnError::Thread { id, source })?;
     match starting.recv() {
-        Ok(Ok(())) => Ok(WorkerHandle { id, link: control, thread }),
+        Ok(Ok(())) => Ok(WorkerHandle {
+            id,
+            link: control,
+            thread,
+        }),
         Ok(Err(error)) => Err(error),
         Err(mpsc::RecvError) => Err(SpawnError::Died { id }),
     }

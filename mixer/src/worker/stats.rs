@@ -134,7 +134,11 @@ impl WorkerStats {
     /// The counters as last published. Fields may stem from two neighbouring turns.
     #[must_use]
     pub fn read(&self) -> StatsSnapshot {
-        StatsSnapshot { engine: self.engine.load(), io: self.io.load(), worker: self.worker.load() }
+        StatsSnapshot {
+            engine: self.engine.load(),
+            io: self.io.load(),
+            worker: self.worker.load(),
+        }
     }
 }
 
@@ -146,12 +150,24 @@ mod tests {
     #[test]
     fn what_is_published_is_read() {
         let stats = WorkerStats::default();
-        let mut engine = Counters { rtp_sent: 3, events_lost: 4, ..Counters::default() };
+        let mut engine = Counters {
+            rtp_sent: 3,
+            events_lost: 4,
+            ..Counters::default()
+        };
         engine.drop_packet(DropReason::RingFull);
         engine.frame(FrameOutcome::Skew);
         engine.encodes[2] = 9;
-        let io = IoCounters { truncated: 7, completion_overflow: 8, ..IoCounters::default() };
-        let worker = WorkerCounters { turns: 11, conferences: 12, ..WorkerCounters::default() };
+        let io = IoCounters {
+            truncated: 7,
+            completion_overflow: 8,
+            ..IoCounters::default()
+        };
+        let worker = WorkerCounters {
+            turns: 11,
+            conferences: 12,
+            ..WorkerCounters::default()
+        };
         stats.publish(&engine, &io, &worker);
         assert_eq!(stats.read(), StatsSnapshot { engine, io, worker });
     }
