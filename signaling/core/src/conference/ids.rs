@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use crate::limits::CONFERENCE_ID_MAX;
 use crate::time::WallTime;
 
 /// Id of a conference: the user part of its address behind `conf-`.
@@ -18,7 +19,7 @@ impl ConferenceId {
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let fits = (1..=ID_MAX).contains(&name.len()) && !name.starts_with('.');
+        let fits = (1..=CONFERENCE_ID_MAX).contains(&name.len()) && !name.starts_with('.');
         (fits && name.bytes().all(good)).then(|| Self(name.to_owned()))
     }
 
@@ -106,8 +107,6 @@ impl EndpointIds {
         }
     }
 }
-
-const ID_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

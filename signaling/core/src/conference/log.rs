@@ -4,11 +4,10 @@
 
 use std::collections::VecDeque;
 
-use crate::effect::Codec;
-use crate::sdp::Direction;
 use crate::time::WallTime;
 
 use super::ids::EndpointId;
+use super::roster::Media;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +25,11 @@ pub enum Event {
     },
     /// An endpoint is connected.
     Joined {
+        /// Which.
+        endpoint: EndpointId,
+    },
+    /// An endpoint is being hung up.
+    Disconnecting {
         /// Which.
         endpoint: EndpointId,
     },
@@ -59,12 +63,8 @@ pub enum Event {
     MediaChanged {
         /// Which.
         endpoint: EndpointId,
-        /// Direction seen from the participant.
-        direction: Direction,
-        /// Codec towards it.
-        codec: Codec,
-        /// Neither hears nor is mixed.
-        held: bool,
+        /// How it is now.
+        media: Media,
     },
     /// One key press.
     Digit {

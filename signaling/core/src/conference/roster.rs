@@ -7,6 +7,7 @@ use crate::sdp::Direction;
 use crate::time::WallTime;
 
 use super::ids::EndpointId;
+use super::log::Event;
 
 /// A person or device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Endpoint {
     pub call_id: String,
     /// How far its set-up is.
     pub stage: Stage,
+    /// It was connected at some time, whatever the stage is now.
+    pub was_connected: bool,
     /// Its audio, as soon as negotiated.
     pub media: Option<Media>,
     /// Muted by command.
@@ -122,6 +125,14 @@ impl Endpoint {
             (Direction::SendRecv, true) => Direction::RecvOnly,
             (Direction::SendOnly, true) => Direction::Inactive,
             (direction, _) => direction,
+        })
+    }
+
+    /// Begins to hang up; nothing when that had begun.
+    pub(super) fn disconnect(&mut self) -> Option<Event> {
+        let news = std::mem::replace(&mut self.stage, Stage::Disconnecting) != Stage::Disconnecting;
+        news.then(|| Event::Disconnecting {
+            endpoint: self.id.clone(),
         })
     }
 
@@ -233,10 +244,6 @@ impl Roster {
         self.endpoints.get_mut(id)
     }
 
-    pub(super) fn endpoints_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
-        self.endpoints.values_mut()
-    }
-
     /// Adds an endpoint, and its participant unless the same entity is there with another endpoint.
     /// Returns the entity.
     pub(super) fn arrive(&mut self, arrival: Arrival<'_>) -> String {
@@ -254,6 +261,7 @@ impl Roster {
             arrival: self.arrivals,
             call_id: arrival.call_id.to_owned(),
             stage: Stage::DialingIn,
+            was_connected: false,
             media: None,
             muted: false,
             talking: false,

@@ -14,8 +14,8 @@ mod write;
 
 pub use negotiate::{Agreed, Occasion, Plan, Refusal, plan};
 pub use parse::{
-    BODY_MAX, Bandwidth, Connection, Description, Direction, MEDIA_LINES_MAX, MediaLine, Offer, Origin,
-    Payload, SdpError,
+    Bandwidth, Connection, Description, Direction, MEDIA_LINES_MAX, MediaLine, Offer, Origin, Payload,
+    SdpError,
 };
 pub use write::{AnswerError, LocalSession};
 

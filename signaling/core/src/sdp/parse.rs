@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use sdp_types::Session;
 use thiserror::Error;
 
-/// Largest body that is looked at, in bytes.
-pub const BODY_MAX: usize = 8 * 1024;
+use crate::limits::SDP_BYTES_MAX;
 
 /// Most m-lines in one description.
 pub const MEDIA_LINES_MAX: usize = 32;
@@ -15,8 +14,8 @@ pub const MEDIA_LINES_MAX: usize = 32;
 /// Why a body is not a session description we can work with.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SdpError {
-    /// More than [`BODY_MAX`] bytes.
-    #[error("session description of {0} bytes, at most {BODY_MAX} are read")]
+    /// More than [`SDP_BYTES_MAX`] bytes.
+    #[error("session description of {0} bytes, at most {SDP_BYTES_MAX} are read")]
     TooLarge(usize),
     /// More than [`MEDIA_LINES_MAX`] m-lines.
     #[error("more than {MEDIA_LINES_MAX} m-lines")]
@@ -207,7 +206,7 @@ impl Description {
     /// # Errors
     /// [`SdpError`], when the body is too large or a line that matters cannot be read.
     pub fn parse(bytes: &[u8]) -> Result<Self, SdpError> {
-        if bytes.len() > BODY_MAX {
+        if bytes.len() > SDP_BYTES_MAX {
             return Err(SdpError::TooLarge(bytes.len()));
         }
         let tidy = Tidy::new(&String::from_utf8_lossy(bytes))?;
