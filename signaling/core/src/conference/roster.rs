@@ -110,9 +110,11 @@ impl Endpoint {
     /// Status for conference documents.
     #[must_use]
     pub fn status(&self) -> EndpointStatus {
-        match self.status_apart_from_mute() {
-            EndpointStatus::Connected if self.muted => EndpointStatus::MutedViaFocus,
-            other => other,
+        let status = self.status_apart_from_mute();
+        if self.muted && status == EndpointStatus::Connected {
+            EndpointStatus::MutedViaFocus
+        } else {
+            status
         }
     }
 

@@ -535,10 +535,8 @@ fn replay(conference: &Conference) {
     };
     let (mut locked, mut talking, mut muted) = (false, BTreeSet::new(), BTreeSet::new());
     let (mut stages, mut media) = (BTreeMap::new(), BTreeMap::new());
-    let mut expected = 1;
-    for entry in entries {
+    for (expected, entry) in (1..).zip(entries) {
         assert_eq!(entry.number, expected, "numbers without gaps");
-        expected += 1;
         match &entry.event {
             Event::Arrived { endpoint, .. } => drop(stages.insert(endpoint, Stage::DialingIn)),
             Event::Joined { endpoint } => drop(stages.insert(endpoint, Stage::Connected)),

@@ -146,13 +146,8 @@ impl Agreed {
 /// [`Refusal`] with the reason of the first audio line that is not usable.
 pub fn plan(offer: &Offer, occasion: Occasion) -> Result<Plan, Refusal> {
     let mut first_refusal = None;
-    let mut removed = false;
     for (index, line) in offer.lines.iter().enumerate() {
-        if !line.media.eq_ignore_ascii_case("audio") {
-            continue;
-        }
-        if line.port == 0 {
-            removed = true;
+        if !line.media.eq_ignore_ascii_case("audio") || line.port == 0 {
             continue;
         }
         match usable(line, occasion) {
@@ -169,12 +164,18 @@ pub fn plan(offer: &Offer, occasion: Occasion) -> Result<Plan, Refusal> {
     }
     match first_refusal {
         Some(refusal) => Err(refusal),
-        None if removed && occasion == Occasion::Again => Ok(shape(offer)),
+        None if occasion == Occasion::Again && all_removed(offer) => Ok(shape(offer)),
         None => Err(Refusal::not_acceptable(
             WARNING_MEDIA_TYPE,
             "an audio stream is needed",
         )),
     }
+}
+
+/// Whether the peer took its audio away and asks for nothing in its place. When it asks for fax
+/// instead, a refusal leaves the audio as it is, and the fax goes through it.
+fn all_removed(offer: &Offer) -> bool {
+    !offer.lines.is_empty() && offer.lines.iter().all(|line| line.port == 0)
 }
 
 /// The plan that takes nothing of an offer.
