@@ -246,9 +246,8 @@ mod tests {
             let range = usize::from(last - first) + 1;
             prop_assert!(used * 4 >= range * 3 - 8 * workers, "{} of {}", used, range);
             if workers > 1 {
-                let grain = 1u16 << size.trailing_zeros();
-                prop_assert!(blocks[0].first % grain.min(2) == 0);
-                prop_assert!(size / grain <= 16 || grain >= 2);
+                let grain_bits = size.trailing_zeros().min(blocks[0].first.trailing_zeros());
+                prop_assert!(size >> grain_bits <= 16, "{:?} needs too many mask rules", blocks[0]);
             }
         }
     }

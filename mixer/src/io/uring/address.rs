@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Bytes of the longer one, `sockaddr_in6`.
 pub(super) const ADDRESS_MAX: usize = 28;
+/// The same, in the kernel's type.
+pub(super) const ADDRESS_LENGTH: libc::socklen_t = 28;
 const LENGTH_V4: usize = 16;
 const FAMILY_V4: u16 = 2;
 const FAMILY_V6: u16 = 10;
@@ -11,6 +13,7 @@ const FAMILY_V6: u16 = 10;
 const _: () = assert!(FAMILY_V4 as i32 == libc::AF_INET && FAMILY_V6 as i32 == libc::AF_INET6);
 const _: () = assert!(LENGTH_V4 == size_of::<libc::sockaddr_in>());
 const _: () = assert!(ADDRESS_MAX == size_of::<libc::sockaddr_in6>());
+const _: () = assert!(ADDRESS_LENGTH as usize == ADDRESS_MAX);
 
 /// A `sockaddr_in` or `sockaddr_in6`.
 #[derive(Debug, Clone, Copy)]

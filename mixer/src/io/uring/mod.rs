@@ -27,7 +27,7 @@ use io_uring::{cqueue, opcode, squeue};
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
-use self::address::{ADDRESS_MAX, RawAddress};
+use self::address::{ADDRESS_LENGTH, RawAddress};
 use self::buffers::{ReceiveBuffers, SendBuffers};
 use self::flows::{Flows, Place, State};
 use self::ring::Ring;
@@ -113,7 +113,7 @@ impl UringIo {
         unsafe { receive_buffers.register(&ring.submitter(), GROUP)? };
         // SAFETY: a message header is plain data; all zeroes means no address, no data, no control.
         let mut message: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
-        message.msg_namelen = ADDRESS_MAX as u32;
+        message.msg_namelen = ADDRESS_LENGTH;
         Ok(Self {
             ring,
             receive_buffers,
