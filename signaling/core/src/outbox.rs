@@ -22,6 +22,8 @@ pub(crate) enum Due {
     Retransmit(CallId),
     /// No ACK came, or the mixer never answered.
     GiveUp(CallId),
+    /// Ask mixers again to remove what they could not remove.
+    Retry,
 }
 
 /// Effects and timers of the turn.

@@ -195,6 +195,32 @@ impl Dialog {
     }
 }
 
+/// A flow as records hold it: `udp|tcp local remote`.
+pub(crate) fn flow_text(flow: &Flow) -> String {
+    let transport = match flow.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    };
+    format!("{transport} {} {}", flow.local, flow.remote)
+}
+
+/// Reads what [`flow_text`] wrote. Connections do not survive a restart.
+pub(crate) fn flow_of_text(text: &str) -> Option<Flow> {
+    let mut words = text.split(' ');
+    let transport = match words.next()? {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return None,
+    };
+    let (local, remote) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some(Flow {
+        transport,
+        local,
+        remote,
+        connection: DEAD_CONNECTION,
+    })
+}
+
 /// Number of a connection that is gone: the driver opens a new one.
 pub(crate) const DEAD_CONNECTION: u64 = 0;
 

@@ -80,8 +80,6 @@ pub(crate) enum Reason {
     Locked,
     /// The conference is about to end: 486, a new try creates it anew.
     Ending,
-    /// Session description refused: 488 with a Warning code.
-    Session(u16, &'static str),
     /// A request of ours is open: 491 (M-74).
     Glare,
     /// An INVITE of the peer is open: 500 with Retry-After (M-75).
@@ -117,7 +115,6 @@ pub(crate) fn refusal(reason: &Reason, domain: &str) -> Reply {
         Reason::Merged => Reply::new(482),
         Reason::Locked => Reply::new(486).warning(399, domain, "Conference is locked or full"),
         Reason::Ending => Reply::new(486).warning(399, domain, "Conference is ending"),
-        Reason::Session(code, text) => Reply::new(488).warning(*code, domain, text),
         Reason::Glare => Reply::new(491),
         Reason::InProgress => Reply::new(500).with(HeaderName::RetryAfter, "2"),
         Reason::OutOfOrder | Reason::Internal => Reply::new(500),
@@ -185,7 +182,7 @@ mod tests {
         assert!(has(Reason::MediaType, HeaderName::Accept));
         assert!(has(Reason::MediaEncoding, HeaderName::AcceptEncoding));
         assert!(has(Reason::Extension(vec!["x".into()]), HeaderName::Unsupported));
-        assert!(has(Reason::Session(304, "no"), HeaderName::Warning));
+        assert!(has(Reason::Locked, HeaderName::Warning));
         assert!(has(Reason::Overloaded(None), HeaderName::RetryAfter));
         assert!(has(Reason::InProgress, HeaderName::RetryAfter));
     }
