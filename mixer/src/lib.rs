@@ -1,7 +1,12 @@
 //! The mixer's shell: workers, packet I/O, control link, metrics.
-pub mod io;
+
 pub mod clock;
+pub mod config;
 pub mod control;
+pub mod io;
 pub mod limits;
-pub mod worker;
+pub mod metrics;
 pub mod placement;
+pub mod prompts;
+pub mod server;
+pub mod worker;

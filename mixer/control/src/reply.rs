@@ -42,6 +42,34 @@ pub struct Problem {
     pub retry_after_s: Option<u32>,
 }
 
+impl Problem {
+    /// A refusal whose status follows from its kind.
+    #[must_use]
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            status: kind.status(),
+            detail: detail.into(),
+            retry_after_s: None,
+        }
+    }
+
+    /// The same, with seconds after which a retry makes sense.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.kind.name(), self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
 /// Kinds of refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +95,45 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Invalid,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Locked,
+        Self::NoHeadroom,
+        Self::NoPorts,
+        Self::Busy,
+        Self::Timeout,
+        Self::Internal,
+    ];
+
+    /// The `type` of the document, and a metric label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Locked => "locked",
+            Self::NoHeadroom => "no_headroom",
+            Self::NoPorts => "no_ports",
+            Self::Busy => "busy",
+            Self::Timeout => "timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the same command, sent again later, may succeed. Such refusals are not remembered
+    /// under the command's id: repeat it with the same id.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::NoHeadroom | Self::NoPorts | Self::Busy | Self::Timeout => true,
+            Self::Invalid | Self::NotFound | Self::Conflict | Self::Locked | Self::Internal => false,
+        }
+    }
+
     /// HTTP status that goes with the kind.
     #[must_use]
     pub fn status(self) -> u16 {

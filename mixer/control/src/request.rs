@@ -7,6 +7,26 @@ use crate::media::Media;
 /// Id of a command, chosen by the client, at most 64 characters of `[A-Za-z0-9_.:-]`.
 pub type CommandId = String;
 
+/// Whether a text can be a [`CommandId`] or the id of a play.
+#[must_use]
+pub fn is_command_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-'))
+}
+
+/// Whether a text can be the id of a conference or endpoint, or an owner: 1 to 128 visible ASCII
+/// characters without `/`, `\` and `"`, and not `.` or `..`. In a path it is percent-encoded.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'\\' | b'"'))
+}
+
 /// Create a conference. An existing one with the same owner is left as it is (idempotent).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,652 @@
+//! Configuration: TOML in, typed and bounded [`Config`] out; every error is one line that names
+//! file and line, what is wrong and what to do about it.
+//!
+//! Without a file the defaults hold: everything on loopback. An unknown key is an error.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::placement;
+
+/// Everything the mixer is told from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// RTP and packet I/O.
+    pub io: IoConfig,
+    /// Worker threads.
+    pub workers: WorkersConfig,
+    /// HTTP control link.
+    pub control: ControlConfig,
+    /// Capacities.
+    pub limits: LimitsConfig,
+    /// Prompts.
+    pub prompts: PromptsConfig,
+    /// Log.
+    pub log: LogConfig,
+}
+
+/// Section `[io]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IoConfig {
+    /// Which packet I/O.
+    pub backend: BackendChoice,
+    /// Network interface for the XDP backends.
+    pub interface: Option<String>,
+    /// RTP address, bound and advertised.
+    pub address: IpAddr,
+    /// RTP ports, first and last included.
+    pub ports: PortRange,
+}
+
+/// A range of UDP ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// What `[io] backend` may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendChoice {
+    /// The best that the host allows; the log says which and why.
+    Auto,
+    /// AF_XDP both ways.
+    Xdp,
+    /// AF_XDP for sending only.
+    XdpTx,
+    /// UDP sockets on io_uring.
+    Uring,
+}
+
+impl BackendChoice {
+    /// As written in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::XdpTx => "xdp-tx",
+            Self::Uring => "uring",
+        }
+    }
+}
+
+/// Section `[workers]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkersConfig {
+    /// One pinned worker on each of these cores.
+    pub cores: Vec<usize>,
+    /// Busy-wait between slots instead of sleeping (dedicated cores only).
+    pub spin: bool,
+}
+
+/// Section `[control]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlConfig {
+    /// Address of the HTTP listener.
+    pub listen: SocketAddr,
+    /// Where the token was read from.
+    pub token_file: Option<PathBuf>,
+    /// Token that every request but `GET /healthz` must carry as `Authorization: Bearer`.
+    pub token: Option<Token>,
+    /// HTTP connections at most.
+    pub connections: usize,
+    /// Events kept for readers that come back.
+    pub events: usize,
+    /// A worker that does not answer for so long lets the command end in `timeout`.
+    pub command_timeout: Duration,
+}
+
+/// A secret; its text never reaches a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// Whether `offered` is the secret; takes the same time wherever they differ.
+    #[must_use]
+    pub fn matches(&self, offered: &[u8]) -> bool {
+        let mine = self.0.as_bytes();
+        let differing = mine.iter().zip(offered).fold(0u8, |bits, (a, b)| bits | (a ^ b));
+        mine.len() == offered.len() && differing == 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// Section `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Conferences at most, over all workers.
+    pub conferences: u32,
+    /// Endpoints at most, over all workers.
+    pub endpoints: u32,
+    /// No RTP for so long is a media timeout (spec M-23).
+    pub media_timeout: Duration,
+}
+
+/// Section `[prompts]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptsConfig {
+    /// Folder of WAV files; only the synthesised set when absent.
+    pub folder: Option<PathBuf>,
+}
+
+/// Section `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least severity written.
+    pub level: LogLevel,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// Least severity that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only faults.
+    Error,
+    /// Also what may wake somebody.
+    Warn,
+    /// Also changes of conferences and endpoints.
+    Info,
+    /// Also every command.
+    Debug,
+}
+
+impl LogLevel {
+    /// As written in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people: `time level message key=value ..`.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+impl LogFormat {
+    /// As written in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Why a configuration cannot be used. Displays as one line: place, what is wrong, remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}; {remedy}")]
+pub struct ConfigError {
+    /// `file:line`, or the file alone.
+    pub place: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Config {
+    /// What holds without a file, on a machine with these cores.
+    #[must_use]
+    pub fn defaults(cores: &[usize]) -> Self {
+        // Core 0 usually serves interrupts and the housekeeping thread.
+        let core = if cores.contains(&1) {
+            1
+        } else {
+            cores.first().copied().unwrap_or(0)
+        };
+        Self {
+            io: IoConfig {
+                backend: BackendChoice::Auto,
+                interface: None,
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                ports: PortRange {
+                    first: 10_000,
+                    last: 32_767,
+                },
+            },
+            workers: WorkersConfig {
+                cores: vec![core],
+                spin: false,
+            },
+            control: ControlConfig {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)),
+                token_file: None,
+                token: None,
+                connections: 256,
+                events: 65_536,
+                command_timeout: Duration::from_millis(2000),
+            },
+            limits: LimitsConfig {
+                conferences: 4096,
+                endpoints: 10_000,
+                media_timeout: Duration::from_millis(60_000),
+            },
+            prompts: PromptsConfig { folder: None },
+            log: LogConfig {
+                level: LogLevel::Info,
+                format: LogFormat::Text,
+            },
+        }
+    }
+
+    /// Reads and validates a file for a machine with these cores.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, holds an unknown key or a value out of bounds.
+    pub fn load(path: &Path, cores: &[usize]) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            place: file.clone(),
+            problem: format!("cannot be read: {error}"),
+            remedy: "check the path given to --config and its permissions".to_owned(),
+        })?;
+        Self::parse(&file, &text, cores)
+    }
+
+    /// Validates the text of a file; `file` is only its name in errors.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but for reading.
+    pub fn parse(file: &str, text: &str, cores: &[usize]) -> Result<Self, ConfigError> {
+        let reader = Reader { file, text };
+        let raw: RawConfig = toml::from_str(text).map_err(|error| {
+            let problem = error.message().split('\n').collect::<Vec<_>>().join(", ");
+            let remedy = if problem.contains("unknown field") {
+                "remove the key or correct its spelling (mixer.sample.toml lists every key)"
+            } else {
+                "correct the value (mixer.sample.toml shows every key)"
+            };
+            reader.fail(error.span(), problem, remedy)
+        })?;
+        let defaults = Self::defaults(cores);
+        Ok(Self {
+            io: reader.io(raw.io, defaults.io)?,
+            workers: reader.workers(raw.workers, defaults.workers, cores)?,
+            control: reader.control(raw.control, defaults.control)?,
+            limits: reader.limits(raw.limits, &defaults.limits)?,
+            prompts: reader.prompts(raw.prompts)?,
+            log: LogConfig {
+                level: raw.log.level.unwrap_or(defaults.log.level),
+                format: raw.log.format.unwrap_or(defaults.log.format),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Config {
+    /// The effective configuration as TOML, every key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let path = |path: &Option<PathBuf>| {
+            quoted(
+                &path
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            )
+        };
+        writeln!(f, "[io]")?;
+        writeln!(f, "backend = {}", quoted(self.io.backend.name()))?;
+        writeln!(
+            f,
+            "interface = {}",
+            quoted(self.io.interface.as_deref().unwrap_or_default())
+        )?;
+        writeln!(f, "address = \"{}\"", self.io.address)?;
+        writeln!(f, "ports = \"{}\"", self.io.ports)?;
+        writeln!(f, "\n[workers]")?;
+        writeln!(f, "cores = {:?}", self.workers.cores)?;
+        writeln!(f, "spin = {}", self.workers.spin)?;
+        writeln!(f, "\n[control]")?;
+        writeln!(f, "listen = \"{}\"", self.control.listen)?;
+        writeln!(f, "token_file = {}", path(&self.control.token_file))?;
+        writeln!(f, "connections = {}", self.control.connections)?;
+        writeln!(f, "events = {}", self.control.events)?;
+        writeln!(
+            f,
+            "command_timeout_ms = {}",
+            self.control.command_timeout.as_millis()
+        )?;
+        writeln!(f, "\n[limits]")?;
+        writeln!(f, "conferences = {}", self.limits.conferences)?;
+        writeln!(f, "endpoints = {}", self.limits.endpoints)?;
+        writeln!(f, "media_timeout_ms = {}", self.limits.media_timeout.as_millis())?;
+        writeln!(f, "\n[prompts]")?;
+        writeln!(f, "folder = {}", path(&self.prompts.folder))?;
+        writeln!(f, "\n[log]")?;
+        writeln!(f, "level = \"{}\"", self.log.level.name())?;
+        writeln!(f, "format = \"{}\"", self.log.format.name())
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    io: RawIo,
+    workers: RawWorkers,
+    control: RawControl,
+    limits: RawLimits,
+    prompts: RawPrompts,
+    log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawIo {
+    backend: Option<Spanned<BackendChoice>>,
+    interface: Option<Spanned<String>>,
+    address: Option<Spanned<String>>,
+    ports: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawWorkers {
+    cores: Option<Spanned<Vec<usize>>>,
+    spin: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawControl {
+    listen: Option<Spanned<String>>,
+    token_file: Option<Spanned<PathBuf>>,
+    connections: Option<Spanned<i64>>,
+    events: Option<Spanned<i64>>,
+    command_timeout_ms: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    conferences: Option<Spanned<i64>>,
+    endpoints: Option<Spanned<i64>>,
+    media_timeout_ms: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPrompts {
+    folder: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLog {
+    level: Option<LogLevel>,
+    format: Option<LogFormat>,
+}
+
+/// One file being validated.
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn fail(&self, span: Option<Range<usize>>, problem: String, remedy: &str) -> ConfigError {
+        let place = match span {
+            Some(span) => {
+                let before = self.text.get(..span.start).unwrap_or(self.text);
+                format!("{}:{}", self.file, before.matches('\n').count() + 1)
+            }
+            None => self.file.to_owned(),
+        };
+        ConfigError {
+            place,
+            problem,
+            remedy: remedy.to_owned(),
+        }
+    }
+
+    fn bounded<T: TryFrom<i64>>(
+        &self,
+        key: &str,
+        value: Option<Spanned<i64>>,
+        default: T,
+        bounds: RangeInclusive<i64>,
+    ) -> Result<T, ConfigError> {
+        let Some(value) = value else { return Ok(default) };
+        let number = *value.get_ref();
+        let remedy = format!("choose a number from {} to {}", bounds.start(), bounds.end());
+        let fail = || {
+            self.fail(
+                Some(value.span()),
+                format!("{key} = {number} is out of bounds"),
+                &remedy,
+            )
+        };
+        if !bounds.contains(&number) {
+            return Err(fail());
+        }
+        T::try_from(number).map_err(|_| fail())
+    }
+
+    fn io(&self, raw: RawIo, default: IoConfig) -> Result<IoConfig, ConfigError> {
+        let backend = raw
+            .backend
+            .as_ref()
+            .map_or(default.backend, |backend| *backend.get_ref());
+        let interface = raw.interface.filter(|name| !name.get_ref().is_empty());
+        if let Some(name) = &interface
+            && (name.get_ref().len() > 15 || name.get_ref().contains(['/', ' ']))
+        {
+            let problem = format!("io.interface = {:?} is no interface name", name.get_ref());
+            return Err(self.fail(Some(name.span()), problem, "give a name as `ip link` shows it"));
+        }
+        if let (BackendChoice::Xdp | BackendChoice::XdpTx, Some(written)) = (backend, &raw.backend) {
+            let problem = format!("io.backend = \"{}\" is not part of this build", backend.name());
+            return Err(self.fail(
+                Some(written.span()),
+                problem,
+                "set io.backend to \"auto\" or \"uring\"",
+            ));
+        }
+        Ok(IoConfig {
+            backend,
+            interface: interface.map(Spanned::into_inner),
+            address: self.rtp_address(raw.address, default.address)?,
+            ports: self.ports(raw.ports, default.ports)?,
+        })
+    }
+
+    fn rtp_address(&self, raw: Option<Spanned<String>>, default: IpAddr) -> Result<IpAddr, ConfigError> {
+        let Some(raw) = raw else { return Ok(default) };
+        let remedy = "give one IP address of this machine: it is bound and told to callers";
+        match raw.get_ref().parse::<IpAddr>() {
+            Ok(address) if !address.is_unspecified() && !address.is_multicast() => Ok(address),
+            Ok(address) => {
+                let problem = format!("io.address = \"{address}\" cannot be told to callers");
+                Err(self.fail(Some(raw.span()), problem, remedy))
+            }
+            Err(_) => {
+                let problem = format!("io.address = {:?} is no IP address", raw.get_ref());
+                Err(self.fail(Some(raw.span()), problem, remedy))
+            }
+        }
+    }
+
+    fn ports(&self, raw: Option<Spanned<String>>, default: PortRange) -> Result<PortRange, ConfigError> {
+        let Some(raw) = raw else { return Ok(default) };
+        let parsed = raw.get_ref().split_once('-').and_then(|(first, last)| {
+            let range = PortRange {
+                first: first.trim().parse().ok()?,
+                last: last.trim().parse().ok()?,
+            };
+            (range.first >= 1024 && range.first < range.last).then_some(range)
+        });
+        parsed.ok_or_else(|| {
+            let problem = format!("io.ports = {:?} is no usable range of ports", raw.get_ref());
+            self.fail(
+                Some(raw.span()),
+                problem,
+                "write FIRST-LAST with 1024 <= FIRST < LAST <= 65535",
+            )
+        })
+    }
+
+    fn workers(
+        &self,
+        raw: RawWorkers,
+        default: WorkersConfig,
+        available: &[usize],
+    ) -> Result<WorkersConfig, ConfigError> {
+        let spin = raw.spin.unwrap_or(default.spin);
+        let Some(raw) = raw.cores else {
+            return Ok(WorkersConfig {
+                cores: default.cores,
+                spin,
+            });
+        };
+        let cores = raw.get_ref();
+        let fail = |problem: String, remedy: &str| Err(self.fail(Some(raw.span()), problem, remedy));
+        if let Err(error) = placement::check_cores(cores, available) {
+            let remedy = format!("list every core once, chosen from {available:?}");
+            return fail(format!("workers.cores = {cores:?}: {error}"), &remedy);
+        }
+        Ok(WorkersConfig {
+            cores: cores.clone(),
+            spin,
+        })
+    }
+
+    fn control(&self, raw: RawControl, default: ControlConfig) -> Result<ControlConfig, ConfigError> {
+        let listen = match &raw.listen {
+            None => default.listen,
+            Some(text) => text.get_ref().parse::<SocketAddr>().map_err(|_| {
+                let problem = format!("control.listen = {:?} is no address with port", text.get_ref());
+                self.fail(
+                    Some(text.span()),
+                    problem,
+                    "write ADDRESS:PORT, such as 127.0.0.1:8090",
+                )
+            })?,
+        };
+        let token_file = raw
+            .token_file
+            .filter(|path| !path.get_ref().as_os_str().is_empty());
+        let token = token_file.as_ref().map(|path| self.token(path)).transpose()?;
+        if token.is_none() && !listen.ip().is_loopback() {
+            let problem = format!("control.listen = \"{listen}\" is not loopback and no token is set");
+            let remedy = "set control.token_file, or listen on 127.0.0.1 or [::1]";
+            return Err(self.fail(raw.listen.map(|listen| listen.span()), problem, remedy));
+        }
+        let timeout_ms = i64::try_from(default.command_timeout.as_millis()).unwrap_or(i64::MAX);
+        let timeout_ms = self.bounded(
+            "control.command_timeout_ms",
+            raw.command_timeout_ms,
+            timeout_ms,
+            100..=60_000,
+        )?;
+        Ok(ControlConfig {
+            listen,
+            token_file: token_file.map(Spanned::into_inner),
+            token,
+            connections: self.bounded(
+                "control.connections",
+                raw.connections,
+                default.connections,
+                1..=4096,
+            )?,
+            events: self.bounded("control.events", raw.events, default.events, 16..=1_048_576)?,
+            command_timeout: Duration::from_millis(timeout_ms.unsigned_abs()),
+        })
+    }
+
+    fn token(&self, path: &Spanned<PathBuf>) -> Result<Token, ConfigError> {
+        let shown = path.get_ref().display();
+        let text = std::fs::read_to_string(path.get_ref()).map_err(|error| {
+            let problem = format!("control.token_file {shown} cannot be read: {error}");
+            self.fail(
+                Some(path.span()),
+                problem,
+                "create it, readable by this user only",
+            )
+        })?;
+        let secret = text.trim();
+        if secret.len() < 16 || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = format!("control.token_file {shown} holds no usable token");
+            let remedy = "write one line of at least 16 printable ASCII characters into it";
+            return Err(self.fail(Some(path.span()), problem, remedy));
+        }
+        Ok(Token::new(secret.to_owned()))
+    }
+
+    fn limits(&self, raw: RawLimits, default: &LimitsConfig) -> Result<LimitsConfig, ConfigError> {
+        let timeout_ms = i64::try_from(default.media_timeout.as_millis()).unwrap_or(i64::MAX);
+        let timeout_ms = self.bounded(
+            "limits.media_timeout_ms",
+            raw.media_timeout_ms,
+            timeout_ms,
+            100..=3_600_000,
+        )?;
+        Ok(LimitsConfig {
+            conferences: self.bounded(
+                "limits.conferences",
+                raw.conferences,
+                default.conferences,
+                1..=65_536,
+            )?,
+            endpoints: self.bounded("limits.endpoints", raw.endpoints, default.endpoints, 1..=32_256)?,
+            media_timeout: Duration::from_millis(timeout_ms.unsigned_abs()),
+        })
+    }
+
+    fn prompts(&self, raw: RawPrompts) -> Result<PromptsConfig, ConfigError> {
+        let folder = raw.folder.filter(|path| !path.get_ref().as_os_str().is_empty());
+        if let Some(path) = &folder
+            && !path.get_ref().is_dir()
+        {
+            let problem = format!("prompts.folder {} is no folder", path.get_ref().display());
+            let remedy = "create it, or set prompts.folder = \"\" for the built-in tones";
+            return Err(self.fail(Some(path.span()), problem, remedy));
+        }
+        Ok(PromptsConfig {
+            folder: folder.map(Spanned::into_inner),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Idempotency: what was answered to which command id.
+//!
+//! A command id is open from its first request until its outcome, and then remembered for a
+//! bounded number of later commands. The same id with the same content joins or gets the stored
+//! answer; with other content it is a conflict. Refusals that a retry may overcome are forgotten.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use mixer_control::reply::{Done, EndpointCreated, Problem, ProblemKind};
+use mixer_engine::time::Timestamp;
+
+/// What a command ends in.
+pub type Answer = Result<Reply, Problem>;
+
+/// A successful answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It took effect.
+    Done(Done),
+    /// An endpoint exists.
+    Endpoint(EndpointCreated),
+}
+
+/// Answers by command id; `W` is whoever waits for one.
+#[derive(Debug)]
+pub(crate) struct Answers<W> {
+    open: BTreeMap<String, Open<W>>,
+    finished: HashMap<String, (u64, Answer)>,
+    /// Ids of `finished`, oldest first.
+    order: VecDeque<String>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Open<W> {
+    fingerprint: u64,
+    waiting: Vec<(Timestamp, W)>,
+}
+
+/// What a command's beginning means.
+#[derive(Debug)]
+pub(crate) enum Begin<W> {
+    /// It is new and open now: execute it, then call [`Answers::finish`].
+    New,
+    /// It is being executed; the waiter was added.
+    Joined,
+    /// It ended before.
+    Finished(W, Answer),
+}
+
+impl<W> Answers<W> {
+    /// Remembers `capacity` finished commands.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            finished: HashMap::with_capacity(capacity.min(1024)),
+            order: VecDeque::new(),
+            capacity,
+        }
+    }
+
+    /// A command arrives; its waiter is served until `deadline`.
+    pub(crate) fn begin(&mut self, id: &str, fingerprint: u64, deadline: Timestamp, waiter: W) -> Begin<W> {
+        if let Some(open) = self.open.get_mut(id) {
+            if open.fingerprint != fingerprint {
+                return Begin::Finished(waiter, Err(conflict(id)));
+            }
+            open.waiting.push((deadline, waiter));
+            return Begin::Joined;
+        }
+        if let Some((known, answer)) = self.finished.get(id) {
+            let answer = if *known == fingerprint {
+                answer.clone()
+            } else {
+                Err(conflict(id))
+            };
+            return Begin::Finished(waiter, answer);
+        }
+        self.open.insert(
+            id.to_owned(),
+            Open {
+                fingerprint,
+                waiting: vec![(deadline, waiter)],
+            },
+        );
+        Begin::New
+    }
+
+    /// A command ends; gives back who waits for its answer.
+    pub(crate) fn finish(&mut self, id: &str, answer: &Answer) -> Vec<W> {
+        let Some(open) = self.open.remove(id) else {
+            return Vec::new();
+        };
+        let forget = matches!(answer, Err(problem) if problem.kind.is_retryable());
+        if !forget {
+            while self.order.len() >= self.capacity {
+                if let Some(oldest) = self.order.pop_front() {
+                    self.finished.remove(&oldest);
+                }
+            }
+            self.order.push_back(id.to_owned());
+            self.finished
+                .insert(id.to_owned(), (open.fingerprint, answer.clone()));
+        }
+        open.waiting.into_iter().map(|(_, waiter)| waiter).collect()
+    }
+
+    /// Takes the waiters whose deadline has passed; their commands stay open.
+    pub(crate) fn expire(&mut self, now: Timestamp) -> Vec<W> {
+        let mut expired = Vec::new();
+        for open in self.open.values_mut() {
+            let mut place = 0;
+            while let Some((deadline, _)) = open.waiting.get(place) {
+                if *deadline <= now {
+                    expired.push(open.waiting.swap_remove(place).1);
+                } else {
+                    place += 1;
+                }
+            }
+        }
+        expired
+    }
+
+    /// Whether somebody's command is being executed.
+    pub(crate) fn any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+}
+
+fn conflict(id: &str) -> Problem {
+    Problem::new(
+        ProblemKind::Conflict,
+        format!("command id {id:?} was used for another request; use a fresh id for every command"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(id: &str) -> Answer {
+        Ok(Reply::Done(Done {
+            command: id.to_owned(),
+            worker: 0,
+            tick: 7,
+        }))
+    }
+
+    const SOON: Timestamp = Timestamp(10);
+
+    #[test]
+    fn the_same_command_joins_and_later_gets_the_first_answer() {
+        let mut answers = Answers::new(4);
+        assert!(matches!(answers.begin("a", 1, SOON, 'x'), Begin::New));
+        assert!(matches!(answers.begin("a", 1, SOON, 'y'), Begin::Joined));
+        assert_eq!(answers.finish("a", &done("a")), ['x', 'y']);
+        assert!(!answers.any_open());
+        assert!(
+            matches!(answers.begin("a", 1, SOON, 'z'), Begin::Finished('z', answer) if answer == done("a"))
+        );
+    }
+
+    #[test]
+    fn other_content_under_the_same_id_is_a_conflict() {
+        let mut answers = Answers::new(4);
+        answers.begin("a", 1, SOON, 'x');
+        let is_conflict = |begin| {
+            matches!(
+                begin,
+                Begin::Finished(
+                    _,
+                    Err(Problem {
+                        kind: ProblemKind::Conflict,
+                        ..
+                    })
+                )
+            )
+        };
+        assert!(is_conflict(answers.begin("a", 2, SOON, 'y')));
+        answers.finish("a", &done("a"));
+        assert!(is_conflict(answers.begin("a", 2, SOON, 'y')));
+    }
+
+    #[test]
+    fn retryable_refusals_are_forgotten_and_final_ones_kept() {
+        for (kind, kept) in [(ProblemKind::NoPorts, false), (ProblemKind::Locked, true)] {
+            let mut answers = Answers::new(4);
+            answers.begin("a", 1, SOON, 'x');
+            answers.finish("a", &Err(Problem::new(kind, "")));
+            assert_eq!(
+                matches!(answers.begin("a", 1, SOON, 'x'), Begin::Finished(..)),
+                kept,
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_so_many_are_remembered() {
+        let mut answers = Answers::new(2);
+        for id in ["a", "b", "c"] {
+            answers.begin(id, 1, SOON, 'x');
+            answers.finish(id, &done(id));
+        }
+        assert!(matches!(answers.begin("a", 1, SOON, 'x'), Begin::New));
+        assert!(matches!(answers.begin("b", 1, SOON, 'x'), Begin::Finished(..)));
+        assert!(matches!(answers.begin("c", 1, SOON, 'x'), Begin::Finished(..)));
+    }
+
+    #[test]
+    fn an_expired_waiter_leaves_its_command_open() {
+        let mut answers = Answers::new(2);
+        answers.begin("a", 1, Timestamp(10), 'x');
+        answers.begin("a", 1, Timestamp(20), 'y');
+        assert_eq!(answers.expire(Timestamp(10)), ['x']);
+        assert_eq!(answers.finish("a", &done("a")), ['y']);
+        assert!(matches!(
+            answers.begin("a", 1, Timestamp(30), 'z'),
+            Begin::Finished('z', Ok(_))
+        ));
+    }
+}

@@ -1,0 +1,158 @@
+//! The one task that owns the directory: takes requests, polls the workers' rings, gives answers.
+//!
+//! The workers wake nobody, so the pump polls: every millisecond while somebody waits, otherwise
+//! every few. A command so takes 1 to 3 ms.
+
+use std::time::Duration;
+
+use mixer_control::state::State;
+use mixer_engine::time::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::answers::Answer;
+use super::call::{Call, CallKind};
+use super::directory::{Directory, Link};
+use super::events::EventLog;
+use crate::clock::Clock;
+use crate::metrics::exporter::{Exporter, RequestCounters};
+
+/// What routes ask the pump.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Execute a call.
+    Call {
+        /// It.
+        call: Box<Call>,
+        /// When its body was complete.
+        asked_at: Timestamp,
+        /// Where its answer goes.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// The complete state.
+    State {
+        /// When it was asked for.
+        asked_at: Timestamp,
+        /// Where it goes.
+        reply: oneshot::Sender<State>,
+    },
+    /// The page of metrics.
+    Metrics {
+        /// Where it goes.
+        reply: oneshot::Sender<String>,
+    },
+    /// Whether every worker runs.
+    Health {
+        /// Where the answer goes.
+        reply: oneshot::Sender<bool>,
+    },
+}
+
+/// Who waits for an answer.
+pub(crate) struct Waiter {
+    kind: CallKind,
+    asked_at: Timestamp,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// See the module's documentation.
+pub(super) struct Pump<L: Link> {
+    pub(super) directory: Directory<L, Waiter>,
+    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) clock: Clock,
+    pub(super) events: std::sync::Arc<EventLog>,
+    pub(super) instance: std::sync::Arc<str>,
+    pub(super) prompts: usize,
+    pub(super) requests: RequestCounters,
+    pub(super) exporter: Exporter,
+}
+
+/// Time between two polls while somebody waits.
+const BUSY_POLL: Duration = Duration::from_millis(1);
+/// Time between two polls otherwise: what events may be late by.
+const IDLE_POLL: Duration = Duration::from_millis(4);
+/// Requests taken between two polls at most.
+const ASKS_PER_TURN: usize = 64;
+
+impl<L: Link> Pump<L> {
+    /// Runs until `stop` says so; gives back the workers' links.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Vec<L> {
+        let (mut busy, mut idle, mut second) = (
+            interval(BUSY_POLL),
+            interval(IDLE_POLL),
+            interval(Duration::from_secs(1)),
+        );
+        loop {
+            let is_busy = self.directory.is_busy();
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                _ = second.tick() => self.events.cut_stalled(self.clock.now()),
+                ask = self.asks.recv() => {
+                    let Some(ask) = ask else { break };
+                    self.take(ask);
+                    for _ in 1..ASKS_PER_TURN {
+                        let Ok(ask) = self.asks.try_recv() else { break };
+                        self.take(ask);
+                    }
+                }
+                _ = busy.tick(), if is_busy => {}
+                _ = idle.tick() => {}
+            }
+            self.directory.poll(self.clock.now());
+            self.give();
+        }
+        self.directory.into_links()
+    }
+
+    fn take(&mut self, ask: Ask) {
+        let now = self.clock.now();
+        // A receiver that has gone has left; its command goes on.
+        match ask {
+            Ask::Call {
+                call,
+                asked_at,
+                reply,
+            } => {
+                let waiter = Waiter {
+                    kind: call.kind(),
+                    asked_at,
+                    reply,
+                };
+                self.directory.call(now, &call, waiter);
+            }
+            Ask::State { asked_at, reply } => {
+                self.directory.poll(now);
+                let _ = reply.send(self.directory.state(&self.instance));
+                self.requests.record(
+                    CallKind::State,
+                    None,
+                    self.clock.now().0.saturating_sub(asked_at.0),
+                );
+            }
+            Ask::Metrics { reply } => {
+                let figures = self.directory.figures(now);
+                let _ = reply.send(self.exporter.page(&figures, &self.requests, self.prompts));
+            }
+            Ask::Health { reply } => {
+                let _ = reply.send(self.directory.is_healthy());
+            }
+        }
+    }
+
+    fn give(&mut self) {
+        let now = self.clock.now();
+        for (waiter, answer) in self.directory.ready() {
+            let refused = answer.as_ref().err().map(|problem| problem.kind);
+            self.requests
+                .record(waiter.kind, refused, now.0.saturating_sub(waiter.asked_at.0));
+            let _ = waiter.reply.send(answer);
+        }
+    }
+}
+
+fn interval(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,150 @@
+//! Every metric of the mixer: name, kind, labels, help and what to do about it. The text page and
+//! docs/metrics.md are made from this table.
+
+/// One metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Full name.
+    pub name: &'static str,
+    /// Prometheus type.
+    pub kind: Kind,
+    /// Label names; their values are bounded sets.
+    pub labels: &'static [&'static str],
+    /// What it counts, one sentence.
+    pub help: &'static str,
+    /// When to worry, for the documentation; empty when it is only context.
+    pub alert: &'static str,
+}
+
+/// Prometheus type of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+impl Kind {
+    /// As in the `# TYPE` line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal $kind:ident [$($label:literal),*] $help:literal; $alert:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric {
+                name: concat!("mixminus_", $name),
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+                alert: $alert,
+            };
+        )*
+        /// All metrics, in the order of the page.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = "build_info" Gauge ["program", "version"]
+        "Always 1; the labels tell what runs."; "";
+    CONFERENCES = "conferences" Gauge []
+        "Conferences on this mixer."; "at limits.conferences new ones are refused";
+    ENDPOINTS = "endpoints" Gauge ["state"]
+        "Endpoints by state: no_media, waiting (no RTP yet), active, held.";
+        "many waiting for minutes: RTP does not reach the mixer, check firewall and io.address";
+    RTP_PACKETS = "rtp_packets_total" Counter ["direction"]
+        "RTP packets accepted (in) and sent (out)."; "out stands still while endpoints are active";
+    RTP_BYTES = "rtp_bytes_total" Counter ["direction"]
+        "UDP payload bytes of those RTP packets."; "";
+    RTP_DROPPED = "rtp_dropped_total" Counter ["reason"]
+        "Packets that died, by the one reason of each.";
+        "bad_source: an address that was not signalled; no_send_buffer, send_failed, ring_full: overload";
+    FRAMES = "frames_total" Counter ["outcome"]
+        "Frames owed at a tick: played, or the cause of concealment.";
+        "worker_late or ring_full above 0: this machine is overloaded; network_*: the network is at fault";
+    ENCODES = "encodes_total" Counter ["codec"]
+        "Payloads encoded; a payload shared by many listeners counts once."; "";
+    PASSTHROUGH = "passthrough_total" Counter []
+        "Payloads sent on byte-identical."; "";
+    DIGITS = "digits_total" Counter []
+        "Key presses reported (RFC 4733)."; "";
+    TICKS = "conference_ticks_total" Counter []
+        "Conference ticks run (one each 20 ms and conference)."; "";
+    CONFERENCES_FAILED = "conferences_failed_total" Counter []
+        "Conferences dropped because mixing them failed."; "any: report it with the log";
+    TICK_DURATION = "tick_duration_seconds" Histogram ["worker"]
+        "Time from the start of a turn with a due slot to its end.";
+        "p99 above 0.5 ms: the core is nearly full, add a worker";
+    TICK_LATENESS = "tick_lateness_seconds" Histogram ["worker"]
+        "Time a slot began after it was due.";
+        "p99 above 2 ms: the core is shared or overloaded";
+    WORKER_BUSY = "worker_busy_ratio" Gauge ["worker"]
+        "Share of time a worker did not wait, since the last reading of this page."; "above 0.7: add a worker";
+    WORKER_UP = "worker_up" Gauge ["worker"]
+        "1 while the worker runs."; "0: its conferences are lost, restart the mixer";
+    SLOTS_LATE = "slots_late_total" Counter ["worker"]
+        "1 ms slots run a whole slot or more late."; "steady rise: the core is shared or overloaded";
+    SLOTS_SKIPPED = "slots_skipped_total" Counter ["worker"]
+        "1 ms slots never run because the worker stood still."; "any: something held the core for 60 ms";
+    HANDOFF = "handoff_packets_total" Counter []
+        "Packets that came to a worker that does not own them."; "steady rise: fix NIC steering";
+    EVENTS_LOST = "events_lost_total" Counter []
+        "Events lost between a worker and control."; "any: readers had to read the state anew";
+    RECEIVE_REARMED = "receive_rearmed_total" Counter []
+        "Receives that the kernel ended and that were started again."; "";
+    SOCKET_ERRORS = "socket_errors_total" Counter []
+        "Errors reported on receive, such as ICMP port unreachable."; "";
+    COMPLETION_OVERFLOW = "completion_overflow_total" Counter []
+        "Times the kernel had more completions than the queue holds."; "any: overload";
+    PORTS = "rtp_ports" Gauge ["state"]
+        "RTP ports that are free, and that rest after release (30 s)."; "free at 0: widen io.ports";
+    EVENTS = "events_total" Counter []
+        "Events appended to the stream."; "";
+    EVENT_READERS = "event_readers" Gauge []
+        "Clients reading the event stream."; "0: nobody controls this mixer";
+    CONTROL_REQUESTS = "control_requests_total" Counter ["kind"]
+        "Requests of the control link answered, by kind."; "";
+    CONTROL_REFUSALS = "control_refusals_total" Counter ["reason"]
+        "Requests refused, by problem type.";
+        "no_headroom, no_ports: full; timeout, internal: a worker is stuck";
+    CONTROL_SECONDS = "control_request_seconds" Histogram []
+        "Time from a request's body to its answer."; "p99 above 100 ms: the housekeeping core is busy";
+    PROMPTS = "prompts" Gauge []
+        "Prompts loaded."; "";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for metric in ALL {
+            let name = metric.name;
+            assert!(name.starts_with("mixminus_"), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{name}"
+            );
+            assert!(metric.help.ends_with('.'), "{name}");
+            assert_eq!(
+                ALL.iter().filter(|other| other.name == name).count(),
+                1,
+                "{name} is there twice"
+            );
+        }
+    }
+}
