@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! `mixminus`: the operator's tool.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    signaling::cli::main()
+}
