@@ -4,10 +4,10 @@
 //! |---|---|---|---|
 //! | sendrecv | sendrecv | yes | yes |
 //! | recvonly (M-63) | sendonly | yes | no |
-//! | sendonly, first offer | recvonly | no | yes |
-//! | sendonly, later offer: hold (M-60) | recvonly | no | no |
+//! | sendonly, peer never heard us: a source | recvonly | no | yes |
+//! | sendonly, later: hold (M-60) | recvonly | no | no |
 //! | inactive (M-61) | inactive | no | no |
-//! | any with address 0.0.0.0 (M-62) | as without it | no | as without it; no in a later offer |
+//! | any with address 0.0.0.0 (M-62) | as without it | no | as without it; no when it heard us |
 //!
 //! A hold is never answered with a hold (M-64).
 
@@ -22,7 +22,9 @@ use super::parse::{Connection, Direction, MediaLine, Offer, Payload, SdpError};
 pub enum Occasion {
     /// Nothing was: a sendonly peer is a source, and an offer without audio is refused.
     First,
-    /// Something was: sendonly is a hold, and audio may be removed with port 0.
+    /// Something was, but the peer has never heard us: sendonly still means a source.
+    Unheard,
+    /// The peer has heard us: sendonly is a hold. Audio may be removed with port 0, as in `Unheard`.
     Again,
 }
 
@@ -164,7 +166,7 @@ pub fn plan(offer: &Offer, occasion: Occasion) -> Result<Plan, Refusal> {
     }
     match first_refusal {
         Some(refusal) => Err(refusal),
-        None if occasion == Occasion::Again && all_removed(offer) => Ok(shape(offer)),
+        None if occasion != Occasion::First && all_removed(offer) => Ok(shape(offer)),
         None => Err(Refusal::not_acceptable(
             WARNING_MEDIA_TYPE,
             "an audio stream is needed",

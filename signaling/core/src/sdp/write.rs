@@ -50,8 +50,10 @@ pub struct LocalSession {
     used: BTreeMap<u8, String>,
     /// Formats of our open offer.
     offered: Option<Vec<Format>>,
-    /// Something was agreed on.
-    agreed: bool,
+    /// What was agreed on last.
+    agreed: Option<Agreed>,
+    /// Something that was agreed on let the peer hear us.
+    heard: bool,
 }
 
 /// Name of a format of ours, in the order in which we offer them.
@@ -76,7 +78,8 @@ impl LocalSession {
             numbers: BTreeMap::new(),
             used: BTreeMap::new(),
             offered: None,
-            agreed: false,
+            agreed: None,
+            heard: false,
         }
     }
 
@@ -105,7 +108,9 @@ impl LocalSession {
             session.remember(&negotiate::own_formats(line));
         }
         let remote = Description::parse(remote_sdp.as_bytes()).ok();
-        session.agreed = remote.is_some();
+        session.agreed = Self::restored_media(local_sdp, remote_sdp);
+        // Unknown, but likely: better to keep a source out than to let hold music in.
+        session.heard = remote.is_some();
         for line in remote
             .iter()
             .flat_map(|remote| &remote.lines)
@@ -116,7 +121,8 @@ impl LocalSession {
         Ok(session)
     }
 
-    /// What was agreed on, from the two texts of a dialog record, whoever offered.
+    /// What was agreed on, from the two texts of a dialog record, whoever offered. A peer that does not
+    /// hear us counts as holding.
     #[must_use]
     pub fn restored_media(local_sdp: &str, remote_sdp: &str) -> Option<Agreed> {
         let local = Description::parse(local_sdp.as_bytes()).ok()?;
@@ -128,17 +134,29 @@ impl LocalSession {
             formats: &formats,
             direction: ours.direction,
         };
-        negotiate::agree(&side, peer, Occasion::First).ok()
+        negotiate::agree(&side, peer, Occasion::Again).ok()
     }
 
-    /// Whether the next offer of the peer is a first one; argument of [`negotiate::plan`].
+    /// What the next offer of the peer follows; argument of [`negotiate::plan`].
     #[must_use]
     pub fn occasion(&self) -> Occasion {
-        if self.agreed {
-            Occasion::Again
-        } else {
-            Occasion::First
+        match (&self.agreed, self.heard) {
+            (_, true) => Occasion::Again,
+            (Some(_), false) => Occasion::Unheard,
+            (None, false) => Occasion::First,
         }
+    }
+
+    /// What was agreed on last, by either kind of offer: what the mixer should have.
+    #[must_use]
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.agreed.as_ref()
+    }
+
+    fn agree(&mut self, agreed: &Agreed) {
+        self.offered = None;
+        self.heard |= agreed.description.send;
+        self.agreed = Some(agreed.clone());
     }
 
     /// Version of our last text.
@@ -161,8 +179,7 @@ impl LocalSession {
     /// text, byte by byte.
     #[must_use]
     pub fn answer(&mut self, plan: &Plan, local: SocketAddr) -> String {
-        self.offered = None;
-        self.agreed = true;
+        self.agree(&plan.agreed);
         self.lines.clone_from(&plan.lines);
         self.remember(&plan.formats);
         self.used.extend(plan.bindings.iter().cloned());
@@ -219,8 +236,7 @@ impl LocalSession {
         };
         let agreed = negotiate::agree(&side, line, self.occasion()).map_err(AnswerError::Unusable)?;
         self.used.extend(negotiate::bindings(line));
-        self.offered = None;
-        self.agreed = true;
+        self.agree(&agreed);
         Ok(agreed)
     }
 

@@ -93,7 +93,8 @@ fn m_67_offer_in_a_reinvite_has_all_capabilities_and_the_old_numbers() {
 #[test]
 fn m_67_a_hold_is_over_with_our_offer() {
     let mut session = LocalSession::new(1);
-    let _ = session.answer(&first(&[AUDIO, "a=sendonly"]), local());
+    let _ = session.answer(&first(&[AUDIO]), local());
+    let _ = session.answer(&planned(&[AUDIO, "a=sendonly"], session.occasion()), local());
     assert!(has(&session.offer(local()), "a=sendrecv"));
     let held = session
         .accept_answer(body(&["m=audio 4000 RTP/AVP 0", "a=sendonly"]).as_bytes())
@@ -310,4 +311,32 @@ fn m_73_a_new_address_or_codec_shows_in_the_description_only() {
         ),
         (Codec::Pcma, 8)
     );
+}
+
+#[test]
+fn m_60_a_source_stays_one_until_it_has_heard_us() {
+    let mut session = LocalSession::new(1);
+    let source = [AUDIO, "a=sendonly"];
+    for _ in 0..2 {
+        let plan = planned(&source, session.occasion());
+        assert!(
+            plan.agreed.description.receive && !plan.agreed.held,
+            "refresh of a source"
+        );
+        let _ = session.answer(&plan, local());
+        assert_eq!(session.agreed(), Some(&plan.agreed));
+    }
+    let _ = session.answer(&planned(&[AUDIO], session.occasion()), local());
+    assert!(planned(&source, session.occasion()).agreed.held);
+}
+
+#[test]
+fn m_60_a_hold_is_still_one_after_a_restart() {
+    let mut session = LocalSession::new(1);
+    let _ = session.answer(&first(&[AUDIO]), local());
+    let hold = planned(&[AUDIO, "a=sendonly"], session.occasion());
+    let text = session.answer(&hold, local());
+    let restored = LocalSession::restore(&text, &body(&[AUDIO, "a=sendonly"])).unwrap();
+    assert_eq!(restored.agreed(), Some(&hold.agreed));
+    assert_eq!(restored.occasion(), Occasion::Again);
 }
