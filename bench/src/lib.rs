@@ -1,7 +1,9 @@
 //! Load tester: SIP callers with real RTP and the who-hears-whom proof, in-process ladders, and the
 //! simulated world of the test suite.
 
+pub mod call;
 pub mod hears;
+pub mod process;
 pub mod seed;
 pub mod sip;
 pub mod sound;

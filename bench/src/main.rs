@@ -1,2 +1,104 @@
-//! placeholder
-fn main() {}
+//! `mixminus-bench`: callers with real RTP and the who-hears-whom proof, in-process ladders.
+
+use std::process::ExitCode;
+
+use bench::{call, hears};
+use clap::{Parser, Subcommand};
+
+/// Load tester of mixminus
+#[derive(Debug, Parser)]
+#[command(name = "mixminus-bench", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Place SIP calls with real RTP and prove from the received audio who hears whom
+    Call(Box<call::Options>),
+    /// Tell from recordings who hears whom
+    Hears {
+        /// One client: NAME=SENT.wav:HEARD.wav
+        #[arg(long = "leg", required = true)]
+        legs: Vec<String>,
+        /// Print the pairs as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The run could not be made: bad options (`EX_USAGE`).
+const USAGE: u8 = 64;
+/// The run could not be made: the system or the server (`EX_TEMPFAIL`).
+const UNAVAILABLE: u8 = 75;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match arguments.command {
+        Command::Call(options) => place_calls(&options),
+        Command::Hears { legs, json } => judge_recordings(&legs, json),
+    }
+}
+
+fn place_calls(options: &call::Options) -> ExitCode {
+    match call::run(options) {
+        Ok(report) => {
+            if options.json {
+                print_json(&report);
+            } else {
+                println!("{report}");
+            }
+            verdict(report.ok())
+        }
+        Err(error) => {
+            eprintln!("mixminus-bench call: {error}");
+            ExitCode::from(match error {
+                call::CallError::Options(_) | call::CallError::Wav { .. } => USAGE,
+                call::CallError::Io { .. } | call::CallError::Process(_) => UNAVAILABLE,
+            })
+        }
+    }
+}
+
+fn judge_recordings(arguments: &[String], json: bool) -> ExitCode {
+    let legs: Result<Vec<hears::Leg>, _> = arguments
+        .iter()
+        .map(|argument| hears::Leg::from_argument(argument))
+        .collect();
+    match legs.and_then(|legs| hears::judge(&legs)) {
+        Ok(pairs) => {
+            if json {
+                print_json(&pairs);
+            } else {
+                print!("{}", hears::table(&pairs));
+            }
+            verdict(pairs.iter().all(|pair| pair.ok))
+        }
+        Err(error) => {
+            eprintln!("mixminus-bench hears: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn verdict(ok: bool) -> ExitCode {
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("mixminus-bench: {error}"),
+    }
+}

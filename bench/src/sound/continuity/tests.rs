@@ -9,7 +9,7 @@ const FRAME: usize = crate::sound::FRAME;
 fn stream(hertz: u16) -> (Vec<f32>, f64) {
     let tone = Tone::new(Law::Pcmu, hertz, 8_000.0, 1.1);
     let once: Vec<f32> = tone
-        .second
+        .codes
         .iter()
         .map(|&code| f32::from(Law::Pcmu.decode(code)))
         .collect();

@@ -1,0 +1,112 @@
+//! `mixminus-bench call`: N SIP calls with real RTP into M conferences, and the proof of who hears whom.
+
+pub mod delay;
+pub mod judge;
+pub mod leg;
+pub mod receiver;
+pub mod report;
+mod run;
+pub mod stage;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::process::ProcessError;
+use crate::sound::g711::Law;
+pub use run::run;
+
+/// Options of `call`.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// SIP address of the server
+    #[arg(long, default_value = "127.0.0.1:5060")]
+    pub target: SocketAddr,
+    /// Calls to place
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub legs: u32,
+    /// Conferences to spread them over (`conf-bench-0`, `conf-bench-1`, ...)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub conferences: u32,
+    /// Talkers per conference; the others send silence [default: all]
+    #[arg(long)]
+    pub talkers: Option<u32>,
+    /// Measured seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Calls per second at set-up
+    #[arg(long, default_value_t = 50.0)]
+    pub rate: f64,
+    /// Codec offered: pcmu or pcma
+    #[arg(long, default_value = "pcmu", value_parser = law)]
+    pub codec: Law,
+    /// SIP over one TCP connection instead of UDP
+    #[arg(long)]
+    pub tcp: bool,
+    /// Local address of SIP and RTP [default: what the kernel routes from]
+    #[arg(long)]
+    pub bind: Option<IpAddr>,
+    /// Core to pin to
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Server process to measure; may be given several times
+    #[arg(long = "server-pid")]
+    pub server_pids: Vec<u32>,
+    /// Resident KiB of all server processes when empty [default: read before the first call]
+    #[arg(long)]
+    pub rss_base: Option<u64>,
+    /// Seconds of delay measurement before the matrix; 0 leaves it out
+    #[arg(long, default_value_t = 4)]
+    pub delay_seconds: u64,
+    /// Measure delay only, for all of `--seconds`
+    #[arg(long)]
+    pub delay: bool,
+    /// Seed of phases, tags and identifiers
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Folder for one WAV per leg of what it received
+    #[arg(long)]
+    pub wav: Option<PathBuf>,
+    /// 8 kHz mono 16-bit WAV that the first talker of every conference sends instead of a tone
+    #[arg(long)]
+    pub wav_source: Option<PathBuf>,
+}
+
+fn law(name: &str) -> Result<Law, String> {
+    match name {
+        "pcmu" => Ok(Law::Pcmu),
+        "pcma" => Ok(Law::Pcma),
+        other => Err(format!("`{other}` is neither pcmu nor pcma")),
+    }
+}
+
+/// Why a run could not be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Options that do not go together.
+    #[error("{0}")]
+    Options(String),
+    /// A socket or the ring failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A server process cannot be read.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A WAV file cannot be used.
+    #[error("{path}: {what}")]
+    Wav {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}

@@ -1,0 +1,248 @@
+//! What a run of `call` found, for people and for machines.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+
+use super::delay::DelayReport;
+use super::judge::{LEVEL_DB, Verdict};
+use super::receiver::PacketStats;
+use crate::process::Usage;
+
+/// Result of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// `ok` or `FAILED`.
+    pub verdict: &'static str,
+    /// Why it failed.
+    pub reasons: Vec<String>,
+    /// Legs asked for.
+    pub legs: usize,
+    /// Legs that came up.
+    pub answered: usize,
+    /// Conferences.
+    pub conferences: usize,
+    /// Talkers in all.
+    pub talkers: usize,
+    /// Measured seconds.
+    pub seconds: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Calls that failed or were ended by the server, with their reasons (the first of them).
+    pub call_failures: Vec<String>,
+    /// INVITE to 200, milliseconds: median and 99th percentile.
+    pub setup_ms: (f64, f64),
+    /// SIP requests sent again.
+    pub sip_retransmissions: u64,
+    /// SIP messages not understood.
+    pub sip_strays: u64,
+    /// Who hears whom.
+    pub hearing: Verdict,
+    /// Whether conferences had to share tones.
+    pub tones_shared: bool,
+    /// RTP received by all legs together in the measured window.
+    pub rtp: PacketStats,
+    /// Delay through the mixer.
+    pub delay: Option<DelayReport>,
+    /// Per server process.
+    pub server: Vec<Usage>,
+    /// All of them together.
+    pub server_total: Option<ServerTotal>,
+    /// The load tester's own pacing: if it stalls, blame it before the server.
+    pub pacing: Pacing,
+}
+
+/// Server figures by leg.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ServerTotal {
+    /// Percent of one core.
+    pub cpu_percent: f64,
+    /// Percent of one core per 1,000 legs.
+    pub cpu_percent_per_1000_legs: f64,
+    /// KiB above the base, per leg.
+    pub rss_kib_per_leg: f64,
+}
+
+/// How well the load tester kept time in the measured window.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Pacing {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets sent more than 5 ms late.
+    pub late: u64,
+    /// Longest time between two turns, milliseconds.
+    pub longest_stall_ms: f64,
+    /// Sends that packet I/O or the kernel refused, and receive buffer shortages.
+    pub io_failures: u64,
+}
+
+impl Report {
+    /// Fills in verdict and reasons from everything else.
+    pub fn conclude(&mut self) {
+        let mut reasons = Vec::new();
+        if !self.call_failures.is_empty() || self.answered < self.legs {
+            reasons.push(format!(
+                "{} of {} calls came up and stayed",
+                self.answered, self.legs
+            ));
+        }
+        reasons.extend(self.hearing.reasons());
+        let rtp = &self.rtp;
+        let counted = [
+            (rtp.lost, "RTP packets lost"),
+            (rtp.gaps, "gaps over 40 ms"),
+            (rtp.duplicate, "duplicate RTP packets"),
+            (rtp.reordered, "RTP packets out of order"),
+            (rtp.ssrc_changes, "SSRC changes"),
+            (rtp.timestamp_breaks, "timestamp breaks"),
+            (rtp.unusable, "unusable RTP packets"),
+            (
+                self.delay.map_or(0, |delay| delay.missed),
+                "delay markers never heard",
+            ),
+        ];
+        reasons.extend(
+            counted
+                .iter()
+                .filter(|(n, _)| *n > 0)
+                .map(|(n, what)| format!("{n} {what}")),
+        );
+        let unsteady = self.pacing.late > 0 || self.pacing.longest_stall_ms > 20.0;
+        if !reasons.is_empty() && unsteady {
+            let Pacing {
+                late,
+                longest_stall_ms,
+                ..
+            } = self.pacing;
+            reasons.push(format!(
+                "note: the load tester itself sent {late} packets late, longest stall {longest_stall_ms:.1} ms"
+            ));
+        }
+        self.verdict = if reasons.is_empty() { "ok" } else { "FAILED" };
+        self.reasons = reasons;
+    }
+
+    /// Whether all is well.
+    #[must_use]
+    pub fn ok(&self) -> bool {
+        self.verdict == "ok"
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "calls       {} of {} up, {} conferences, {} talkers, {} s, seed {}",
+            self.answered, self.legs, self.conferences, self.talkers, self.seconds, self.seed
+        )?;
+        writeln!(
+            f,
+            "set-up      INVITE to 200 p50 {:.1} ms, p99 {:.1} ms; {} retransmissions, {} strays",
+            self.setup_ms.0, self.setup_ms.1, self.sip_retransmissions, self.sip_strays
+        )?;
+        self.write_hearing(f)?;
+        let rtp = &self.rtp;
+        writeln!(
+            f,
+            "rtp         {} received, {} lost, {} gaps over 40 ms (longest {:.1} ms), {} reordered, {} duplicate",
+            rtp.received,
+            rtp.lost,
+            rtp.gaps,
+            rtp.longest_gap_us as f64 / 1_000.0,
+            rtp.reordered,
+            rtp.duplicate
+        )?;
+        writeln!(
+            f,
+            "            {} SSRC changes, {} timestamp breaks, {} unusable",
+            rtp.ssrc_changes, rtp.timestamp_breaks, rtp.unusable
+        )?;
+        if let Some(delay) = &self.delay {
+            writeln!(
+                f,
+                "delay       p50 {:.1} ms, p90 {:.1}, p99 {:.1}, max {:.1} ({} samples of {} markers, {} missed)",
+                delay.p50_ms,
+                delay.p90_ms,
+                delay.p99_ms,
+                delay.max_ms,
+                delay.samples,
+                delay.markers,
+                delay.missed
+            )?;
+        }
+        self.write_server(f)?;
+        let pacing = &self.pacing;
+        writeln!(
+            f,
+            "load tester {} packets sent, {} late, longest stall {:.1} ms, {} i/o failures",
+            pacing.sent, pacing.late, pacing.longest_stall_ms, pacing.io_failures
+        )?;
+        for line in self.call_failures.iter().chain(&self.hearing.details) {
+            writeln!(f, "  - {line}")?;
+        }
+        if self.ok() {
+            write!(f, "verdict: ok")
+        } else {
+            write!(f, "verdict: FAILED ({})", self.reasons.join("; "))
+        }
+    }
+}
+
+impl Report {
+    fn write_hearing(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let hearing = &self.hearing;
+        writeln!(
+            f,
+            "hearing     {} pairs: {} missing, {} ghosts, {} own voice, {} level errors over {LEVEL_DB} dB",
+            hearing.pairs, hearing.missing, hearing.ghosts, hearing.own_voice, hearing.level_errors
+        )?;
+        let shared = if self.tones_shared {
+            " (conferences share tones: ghosts between those go unseen)"
+        } else {
+            ""
+        };
+        writeln!(
+            f,
+            "            level error max {:.3} dB, loudest ghost {:.1} dB, own voice {:.1} dB, {} windows{shared}",
+            hearing.level_error_max_db, hearing.ghost_max_db, hearing.own_max_db, hearing.windows
+        )?;
+        if hearing.continuity_judged > 0 {
+            writeln!(
+                f,
+                "continuity  {} tones: {} holes, {} phase jumps, {} disturbances, worst listener {:.2} % in holes",
+                hearing.continuity_judged,
+                hearing.holes,
+                hearing.phase_jumps,
+                hearing.disturbances,
+                hearing.hole_percent_max
+            )?;
+        }
+        if hearing.identity_frames > 0 {
+            writeln!(
+                f,
+                "identity    {} frames, {} not byte-identical, {} slips",
+                hearing.identity_frames, hearing.identity_different, hearing.identity_slips
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_server(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for usage in &self.server {
+            writeln!(
+                f,
+                "server      pid {}: {:.2} % of a core, {} KiB resident, {:+} KiB over base",
+                usage.pid, usage.cpu_percent, usage.rss_kib, usage.rss_above_base_kib
+            )?;
+        }
+        if let Some(total) = &self.server_total {
+            writeln!(
+                f,
+                "            {:.2} % of a core = {:.1} % per 1,000 legs; {:.1} KiB per leg",
+                total.cpu_percent, total.cpu_percent_per_1000_legs, total.rss_kib_per_leg
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,404 @@
+//! A run from options to report.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mixer::clock::Clock;
+use mixer::io::PacketIo;
+use mixer::io::uring::{BindOptions, UringConfig, UringIo, bind};
+use mixer_engine::packet::FlowId;
+use mixer_engine::time::Timestamp;
+
+use super::delay::Delays;
+use super::judge::{Heard, judge};
+use super::leg::{Sender, Source};
+use super::receiver::{PacketStats, Receiver, Recording};
+use super::report::{Pacing, Report, ServerTotal};
+use super::stage::{CallState, Leg, Stage};
+use super::{CallError, Options};
+use crate::process::{self, Sample, Usage};
+use crate::seed::Seed;
+use crate::sip::message::{Ends, Transport};
+use crate::sip::uac::Uac;
+use crate::sip::wire::Wire;
+use crate::sound::FRAME;
+use crate::sound::g711::Law;
+use crate::sound::plan::TonePlan;
+
+/// Silence after the last answer: streams start, jitter buffers settle.
+const SETTLE: Duration = Duration::from_millis(1_500);
+/// Tone before the recording: longer than any mixer's start-up of a talker.
+const LEAD: Duration = Duration::from_millis(1_000);
+/// Failures listed one by one.
+const FAILURES_MAX: usize = 20;
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> CallError {
+    let what = what.into();
+    move |error| CallError::Io { what, error }
+}
+
+/// Makes the run.
+///
+/// # Errors
+/// When it could not be made. A run that was made and went wrong is a report.
+pub fn run(options: &Options) -> Result<Report, CallError> {
+    let base = base_rss(options)?;
+    let plan = Plan::new(options)?;
+    let (mut stage, wire_free) = open(options, &plan)?;
+    stage
+        .place_calls(options.rate, |conference| format!("conf-bench-{conference}"))
+        .map_err(failed("SIP"))?;
+    let mut measured = Measured::default();
+    if stage.up() > 0 {
+        measured = measure(options, &mut stage).map_err(|error| match error {
+            MeasureError::Io(error) => failed("SIP")(error),
+            MeasureError::Process(error) => error.into(),
+        })?;
+    }
+    let recordings: Vec<Recording> = stage.legs.iter_mut().map(|leg| leg.receiver.end()).collect();
+    let answered = stage.up();
+    stage.hang_up(wire_free).map_err(failed("SIP"))?;
+    if let Some(folder) = &options.wav {
+        write_wavs(folder, options.codec, &recordings)?;
+    }
+    let mut report = summarise(options, &plan, &stage, &recordings, answered, measured, base);
+    report.conclude();
+    Ok(report)
+}
+
+/// Who sits where and says what.
+#[derive(Debug)]
+struct Plan {
+    conference: Vec<usize>,
+    sources: Vec<Option<Source>>,
+    shared: bool,
+}
+
+impl Plan {
+    fn new(options: &Options) -> Result<Self, CallError> {
+        let (legs, conferences) = (options.legs as usize, options.conferences as usize);
+        if conferences > legs {
+            return Err(CallError::Options(format!(
+                "{conferences} conferences need as many --legs"
+            )));
+        }
+        let conference: Vec<usize> = (0..legs).map(|leg| leg % conferences).collect();
+        let mut talkers = vec![0; conferences];
+        conference.iter().for_each(|&k| talkers[k] += 1);
+        let most = options.talkers.map_or(usize::MAX, |talkers| talkers as usize);
+        talkers.iter_mut().for_each(|count| *count = most.min(*count));
+        let tones = TonePlan::new(&talkers);
+        let speech = options
+            .wav_source
+            .as_deref()
+            .map(|path| read_wav(path, options.codec))
+            .transpose()?;
+        let mut seed = Seed::new(options.seed ^ 0x70_6c_61_6e);
+        let sources = (0..legs)
+            .map(|leg| {
+                let (k, place) = (leg % conferences, leg / conferences);
+                let hertz = *tones.hertz[k].get(place)?;
+                if place == 0
+                    && let Some(bytes) = &speech
+                {
+                    return Some(Source {
+                        bytes: bytes.clone(),
+                        tone: None,
+                    });
+                }
+                let phase = seed.fraction() * std::f64::consts::TAU;
+                Some(Source::tone(options.codec, hertz, talkers[k], phase, &mut seed))
+            })
+            .collect();
+        Ok(Self {
+            conference,
+            sources,
+            shared: tones.shared,
+        })
+    }
+
+    fn rooms(&self) -> Vec<(Vec<usize>, Vec<usize>)> {
+        let count = self.conference.iter().max().map_or(0, |last| last + 1);
+        let mut rooms = vec![(Vec::new(), Vec::new()); count];
+        for (leg, (&k, source)) in self.conference.iter().zip(&self.sources).enumerate() {
+            if source.as_ref().is_some_and(|source| source.tone.is_some()) {
+                rooms[k].0.push(leg);
+            }
+            rooms[k].1.push(leg);
+        }
+        rooms
+    }
+}
+
+/// Opens SIP and RTP sockets; also says how many calls per second to hang up.
+fn open(options: &Options, plan: &Plan) -> Result<(Stage<UringIo>, f64), CallError> {
+    if let Some(id) = options.core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        return Err(CallError::Options(format!("core {id} cannot be used")));
+    }
+    let transport = if options.tcp {
+        Transport::Tcp
+    } else {
+        Transport::Udp
+    };
+    let wire = Wire::open(transport, options.target, options.bind).map_err(failed("SIP socket"))?;
+    let mut seed = Seed::new(options.seed);
+    let ends = Ends {
+        local: wire.local(),
+        target: options.target,
+        transport,
+    };
+    let uac = Uac::new(ends, options.codec, Seed::new(seed.bits()));
+    let mut io = UringIo::new(&UringConfig::new(Clock::start(), options.legs)).map_err(failed("io_uring"))?;
+    let mut legs = Vec::with_capacity(plan.sources.len());
+    for (index, (&conference, source)) in (0u32..).zip(plan.conference.iter().zip(&plan.sources)) {
+        let wanted = SocketAddr::new(wire.local().ip(), 0);
+        let prepared = bind(wanted, &BindOptions::default()).map_err(failed("RTP socket"))?;
+        let local = prepared.local();
+        if io.open_flow(FlowId(index), local, prepared).is_err() {
+            return Err(CallError::Options(format!(
+                "packet I/O has no place for leg {index}"
+            )));
+        }
+        let law = options.codec;
+        legs.push(Leg {
+            conference,
+            local,
+            sender: Sender::new(law.payload_type(), law.silence(), source.clone(), &mut seed),
+            receiver: Receiver::new(law.payload_type()),
+            call: CallState::Waiting,
+        });
+    }
+    let delays = Delays::new(legs.len(), plan.rooms(), Seed::new(seed.bits()));
+    Ok((
+        Stage::new(io, wire, uac, options.codec, legs, delays),
+        options.rate.max(50.0),
+    ))
+}
+
+/// What was read while the stage ran.
+#[derive(Debug, Default)]
+struct Measured {
+    before: Vec<Sample>,
+    after: Vec<Sample>,
+    io_failures: u64,
+    sent: u64,
+    late: u64,
+    stall_ns: u64,
+}
+
+enum MeasureError {
+    Io(io::Error),
+    Process(process::ProcessError),
+}
+
+fn measure(options: &Options, stage: &mut Stage<UringIo>) -> Result<Measured, MeasureError> {
+    let seconds = Duration::from_secs(options.seconds);
+    stage.silence(SETTLE).map_err(MeasureError::Io)?;
+    if !options.delay && options.delay_seconds > 0 && stage.delays.possible() {
+        stage
+            .measure_delay(Duration::from_secs(options.delay_seconds))
+            .map_err(MeasureError::Io)?;
+        stage.silence(LEAD).map_err(MeasureError::Io)?;
+    }
+    if !options.delay {
+        stage.talk(LEAD).map_err(MeasureError::Io)?;
+    }
+    let sent_before: u64 = stage.legs.iter().map(|leg| leg.sender.sent).sum();
+    let io_before = io_failures(stage);
+    let now = stage.now();
+    let before = samples(options, now).map_err(MeasureError::Process)?;
+    stage.begin_recording(seconds);
+    if options.delay {
+        stage.measure_delay(seconds)
+    } else {
+        stage.talk(seconds)
+    }
+    .map_err(MeasureError::Io)?;
+    let now = stage.now();
+    let after = samples(options, now).map_err(MeasureError::Process)?;
+    Ok(Measured {
+        before,
+        after,
+        io_failures: io_failures(stage) - io_before,
+        sent: stage.legs.iter().map(|leg| leg.sender.sent).sum::<u64>() - sent_before,
+        late: stage.legs.iter().map(|leg| leg.sender.late).sum(),
+        stall_ns: stage.stall_max_ns,
+    })
+}
+
+fn io_failures(stage: &Stage<UringIo>) -> u64 {
+    let counters = stage.io_counters();
+    counters.send_failed + counters.no_send_buffer + counters.receive_ring_full + counters.completion_overflow
+}
+
+fn samples(options: &Options, at: Timestamp) -> Result<Vec<Sample>, process::ProcessError> {
+    options
+        .server_pids
+        .iter()
+        .map(|&pid| process::sample(pid, at))
+        .collect()
+}
+
+/// Resident memory of each server process before the first call.
+fn base_rss(options: &Options) -> Result<Vec<u64>, CallError> {
+    let now = samples(options, Timestamp(0))?;
+    Ok(now.iter().map(|sample| sample.rss_kib).collect())
+}
+
+fn summarise(
+    options: &Options,
+    plan: &Plan,
+    stage: &Stage<UringIo>,
+    recordings: &[Recording],
+    answered: usize,
+    measured: Measured,
+    base: Vec<u64>,
+) -> Report {
+    let hearing = if options.delay {
+        judge(options.codec, &[])
+    } else {
+        judged(options, plan, recordings)
+    };
+    let server: Vec<Usage> = measured
+        .before
+        .iter()
+        .zip(&measured.after)
+        .zip(&base)
+        .map(|((before, after), &base)| process::usage(before, after, base))
+        .collect();
+    let failures = stage
+        .legs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, leg)| match &leg.call {
+            CallState::Failed(why) => Some(format!("leg {index}: {why}")),
+            CallState::Waiting | CallState::Calling | CallState::Up | CallState::Closed => None,
+        });
+    let ms = |quantile| stage.setup.value_at_quantile(quantile) as f64 / 1_000.0;
+    let (sip_retransmissions, sip_strays) = stage.sip_counters();
+    Report {
+        verdict: "ok",
+        reasons: Vec::new(),
+        legs: options.legs as usize,
+        answered,
+        conferences: options.conferences as usize,
+        talkers: plan.sources.iter().flatten().count(),
+        seconds: options.seconds,
+        seed: options.seed,
+        call_failures: failures.take(FAILURES_MAX).collect(),
+        setup_ms: (ms(0.5), ms(0.99)),
+        sip_retransmissions,
+        sip_strays,
+        hearing,
+        tones_shared: plan.shared,
+        rtp: total(recordings),
+        delay: stage.delays.report(),
+        server_total: server_total(options, &server, answered),
+        server,
+        pacing: Pacing {
+            sent: measured.sent,
+            late: measured.late,
+            longest_stall_ms: measured.stall_ns as f64 / 1e6,
+            io_failures: measured.io_failures,
+        },
+    }
+}
+
+fn judged(options: &Options, plan: &Plan, recordings: &[Recording]) -> super::judge::Verdict {
+    let legs: Vec<Heard<'_>> = recordings
+        .iter()
+        .enumerate()
+        .map(|(leg, recording)| Heard {
+            leg,
+            conference: plan.conference[leg],
+            source: plan.sources[leg].as_ref(),
+            recording,
+        })
+        .collect();
+    judge(options.codec, &legs)
+}
+
+fn server_total(options: &Options, server: &[Usage], legs: usize) -> Option<ServerTotal> {
+    if server.is_empty() || legs == 0 {
+        return None;
+    }
+    let cpu_percent: f64 = server.iter().map(|usage| usage.cpu_percent).sum();
+    let resident: u64 = server.iter().map(|usage| usage.rss_kib).sum();
+    let above: i64 = match options.rss_base {
+        Some(base) => i64::try_from(resident).unwrap_or(0) - i64::try_from(base).unwrap_or(0),
+        None => server.iter().map(|usage| usage.rss_above_base_kib).sum(),
+    };
+    Some(ServerTotal {
+        cpu_percent,
+        cpu_percent_per_1000_legs: cpu_percent * 1_000.0 / legs as f64,
+        rss_kib_per_leg: above as f64 / legs as f64,
+    })
+}
+
+fn total(recordings: &[Recording]) -> PacketStats {
+    recordings.iter().fold(PacketStats::default(), |sum, recording| {
+        let one = &recording.stats;
+        PacketStats {
+            received: sum.received + one.received,
+            lost: sum.lost + one.lost,
+            duplicate: sum.duplicate + one.duplicate,
+            reordered: sum.reordered + one.reordered,
+            gaps: sum.gaps + one.gaps,
+            longest_gap_us: sum.longest_gap_us.max(one.longest_gap_us),
+            ssrc_changes: sum.ssrc_changes + one.ssrc_changes,
+            timestamp_breaks: sum.timestamp_breaks + one.timestamp_breaks,
+            unusable: sum.unusable + one.unusable,
+        }
+    })
+}
+
+fn read_wav(path: &Path, law: Law) -> Result<Arc<Vec<u8>>, CallError> {
+    let wrong = |what: String| CallError::Wav {
+        path: path.to_owned(),
+        what,
+    };
+    let mut reader = hound::WavReader::open(path).map_err(|error| wrong(error.to_string()))?;
+    let spec = reader.spec();
+    if (spec.sample_rate, spec.channels, spec.bits_per_sample) != (8_000, 1, 16) {
+        return Err(wrong("must be 8 kHz, mono, 16 bit".into()));
+    }
+    let samples: Result<Vec<i16>, _> = reader.samples::<i16>().collect();
+    let samples = samples.map_err(|error| wrong(error.to_string()))?;
+    if samples.len() < FRAME {
+        return Err(wrong("shorter than one frame".into()));
+    }
+    Ok(Arc::new(
+        samples.into_iter().map(|sample| law.encode(sample)).collect(),
+    ))
+}
+
+fn write_wavs(folder: &Path, law: Law, recordings: &[Recording]) -> Result<(), CallError> {
+    std::fs::create_dir_all(folder).map_err(failed(folder.display().to_string()))?;
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    for (leg, recording) in recordings.iter().enumerate() {
+        let path = folder.join(format!("leg-{leg}.wav"));
+        let wrong = |error: hound::Error| CallError::Wav {
+            path: path.clone(),
+            what: error.to_string(),
+        };
+        let mut writer = hound::WavWriter::create(&path, spec).map_err(wrong)?;
+        for frame in recording.frames() {
+            for n in 0..FRAME {
+                let sample = frame.map_or(0, |frame| law.decode(frame[n]));
+                writer.write_sample(sample).map_err(wrong)?;
+            }
+        }
+        writer.finalize().map_err(wrong)?;
+    }
+    Ok(())
+}
