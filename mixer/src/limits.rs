@@ -22,9 +22,12 @@ pub const ENGINE_EVENTS: usize = 4_096;
 pub const REQUESTS_PER_TURN: usize = 32;
 /// Datagrams a worker takes in one turn at most.
 pub const RECEIVE_BUDGET: u32 = 8_192;
-/// Late slots a worker catches up at most: three ticks of 20 ms. Older ones are left out, so that
-/// no listener gets more than three frames at once.
+/// Late slots a worker catches up audibly: three ticks of 20 ms. Older ones run muted, so that no
+/// listener gets more than three frames at once.
 pub const CATCH_UP_SLOTS: u64 = 60;
+/// Late slots a worker runs at all, muted ones included. Beyond (a machine that was suspended) time
+/// is left out, because running it would hold the worker up again.
+pub const LATE_SLOTS_MAX: u64 = 10_000;
 
 /// Receive buffers of one worker on io_uring; a power of two, at most 32,768.
 pub const RECEIVE_BUFFERS: u16 = 8_192;
@@ -47,6 +50,7 @@ const _: () = assert!(CLOSING_FLOWS < SEND_BUFFERS);
 const _: () = assert!(RECEIVE_BUFFER_SIZE > 16 + 28 + 12);
 const _: () = assert!(REPLY_RING > REPLY_RING_RESERVE + REQUEST_RING);
 const _: () = assert!(REPLY_RING_RESERVE > REQUESTS_PER_TURN);
+const _: () = assert!(CATCH_UP_SLOTS < LATE_SLOTS_MAX);
 const _: () = assert!(CATCH_UP_SLOTS == 3 * mixer_engine::time::Slot::PER_TICK);
 const _: () = assert!(
     DATAGRAM_MAX >= 1_472,

@@ -5,21 +5,22 @@
 //! end only measures it. The worker never waits for control: what control does not fetch stays in
 //! the engine's bounded queue, and requests are not taken meanwhile.
 //!
-//! Slots. Slot `n` is due at `origin + n` milliseconds. Late slots are run one by one, each under
-//! its own number, up to [`limits::CATCH_UP_SLOTS`]; what is older is left out, so that a listener
-//! gets at most three frames at once. The numbers of the slots run stay true: an engine that finds
-//! `k` ticks missing between two slots of a conference goes on with the next sequence number and a
-//! timestamp `k` frames ahead.
+//! Slots. Slot `n` is due at `origin + n` milliseconds and every slot is run, in order, under its own
+//! number, however late. The newest [`limits::CATCH_UP_SLOTS`] late ones are heard: at most three
+//! frames at once per listener. Older ones run muted: to a listener they are a pause, with timestamps
+//! that stay true, no missing sequence number, and a marker at its end. After a stall beyond
+//! [`limits::LATE_SLOTS_MAX`] the oldest are left out; then timestamps fall behind by that much.
 
 pub mod histograms;
 mod spawn;
 pub mod stats;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mixer_engine::command::{Command, EndpointIndex, Outcome, Refusal, Retired};
 use mixer_engine::engine::{Engine, EngineLimits};
-use mixer_engine::packet::FlowId;
+use mixer_engine::packet::{FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
 
 use crate::control::rings::{FromWorker, IoChange, Request, WorkerEnd};
@@ -72,9 +73,11 @@ impl<Io: PacketIo> Worker<Io> {
     #[must_use]
     pub fn new(config: &WorkerConfig, mut io: Io, rings: WorkerEnd<Io::Prepared>) -> Self {
         let origin = io.now();
+        let mut engine = Engine::new(config.engine);
+        engine.set_origin(origin);
         Self {
             io,
-            engine: Engine::new(config.engine),
+            engine,
             rings,
             spin: config.spin,
             origin,
@@ -218,22 +221,24 @@ impl<Io: PacketIo> Worker<Io> {
 
     /// Runs every slot that is due and returns how many.
     fn run_due_slots(&mut self, now: Timestamp) -> u64 {
-        let elapsed_ms = now.since(self.origin).as_nanos() / SLOT_NS;
         // Slot n is due once n milliseconds have passed.
-        let last = u64::try_from(elapsed_ms).unwrap_or(u64::MAX);
+        let last = u64::try_from(now.since(self.origin).as_nanos() / SLOT_NS).unwrap_or(u64::MAX);
         let due = last.saturating_add(1).saturating_sub(self.next.0);
-        let skipped = due.saturating_sub(limits::CATCH_UP_SLOTS);
-        self.next.0 += skipped;
-        self.counters.slots_skipped += skipped;
-        let run = due - skipped;
-        for _ in 0..run {
+        let left_out = due.saturating_sub(limits::LATE_SLOTS_MAX);
+        self.next.0 += left_out;
+        let run = due - left_out;
+        let muted = run.saturating_sub(limits::CATCH_UP_SLOTS);
+        self.counters.slots_skipped += left_out + muted;
+        for _ in 0..muted {
+            self.engine.run_slot(self.next, now, &mut Muted(&mut self.io));
+            self.next.0 += 1;
+        }
+        for _ in muted..run {
             let lateness = now.since(self.next_slot_at());
             if let Some(histograms) = &mut self.histograms {
                 histograms.record_lateness(lateness);
             }
-            if lateness >= Slot::LENGTH {
-                self.counters.slots_late += 1;
-            }
+            self.counters.slots_late += u64::from(lateness >= Slot::LENGTH);
             self.engine.run_slot(self.next, now, &mut self.io);
             self.next.0 += 1;
         }
@@ -326,6 +331,23 @@ impl<Io: PacketIo> Worker<Io> {
         if let Some(full) = self.histograms.replace(empty) {
             self.push(FromWorker::Histograms(full));
         }
+    }
+}
+
+/// Where slots too old to be heard send.
+struct Muted<'a, Io>(&'a mut Io);
+
+impl<Io: PacketIo> PacketSink for Muted<'_, Io> {
+    fn transmit(&mut self, _flow: FlowId, _fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        false
+    }
+
+    fn set_remote(&mut self, flow: FlowId, remote: SocketAddr) {
+        self.0.set_remote(flow, remote);
+    }
+
+    fn is_muted(&self) -> bool {
+        true
     }
 }
 

@@ -1,5 +1,7 @@
 //! What every backend owes the worker, checked on each of them by the same code.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

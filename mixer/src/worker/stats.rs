@@ -15,7 +15,7 @@ pub struct WorkerCounters {
     pub slots: u64,
     /// Slots run a whole slot or more after their due time.
     pub slots_late: u64,
-    /// Slots never run, because the worker stood still for too long.
+    /// Slots run muted or left out, because the worker stood still for too long.
     pub slots_skipped: u64,
     /// Nanoseconds spent in turns, that is not waiting.
     pub busy_ns: u64,

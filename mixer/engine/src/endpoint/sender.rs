@@ -282,6 +282,12 @@ impl Sender {
         sink: &mut impl PacketSink,
         counters: &mut Counters,
     ) {
+        let units = (head.len() + tail.len()) / usize::from(self.format.unit_bytes);
+        if sink.is_muted() {
+            self.timestamp = self.timestamp.wrapping_add(samples(units));
+            self.gap = true;
+            return;
+        }
         let header = RtpRepr {
             payload_type: self.format.payload_type,
             marker: self.gap,
@@ -303,7 +309,6 @@ impl Sender {
             counters.drop_packet(DropReason::NoSendBuffer);
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let units = (head.len() + tail.len()) / usize::from(self.format.unit_bytes);
         self.timestamp = self.timestamp.wrapping_add(samples(units));
         self.gap = false;
     }
