@@ -71,7 +71,7 @@ pub struct EndpointCommand {
 
 /// Verbs of [`EndpointCommand`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "verb")]
+#[serde(rename_all = "lowercase", tag = "verb", deny_unknown_fields)]
 pub enum EndpointVerb {
     /// Its audio is (not) mixed.
     Mute {
@@ -115,7 +115,7 @@ pub struct ConferenceCommand {
 
 /// Verbs of [`ConferenceCommand`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "verb")]
+#[serde(rename_all = "lowercase", tag = "verb", deny_unknown_fields)]
 pub enum ConferenceVerb {
     /// While locked, creating endpoints is refused (`locked`).
     Lock {
@@ -134,6 +134,7 @@ pub enum ConferenceVerb {
 
 /// Something to be heard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Play {
     /// Id chosen by the client; `played` events carry it.
     pub play: String,
@@ -150,7 +151,7 @@ fn once() -> u32 {
 
 /// What is played.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "kind")]
+#[serde(rename_all = "lowercase", tag = "kind", deny_unknown_fields)]
 pub enum PlaySource {
     /// One sine tone.
     Tone {
