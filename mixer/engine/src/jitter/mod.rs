@@ -1,7 +1,31 @@
 //! The jitter buffer of one endpoint: RTP payloads in whenever they come, one 20 ms frame out at
 //! every tick.
+//!
+//! Playout runs on the RTP time line and is placed against the *tick*: the first packet of a time
+//! line is played at the first tick that begins at least 4 ms after its arrival, so that a clean
+//! network costs 4 to 24 ms whoever came first. From then on every tick advances the play position
+//! by one frame; what is missing is concealed. When packets come after their ticks, frames are
+//! inserted; when all packets of some seconds waited for more than a frame, one is left out.
+//!
+//! `arrival` places packets and adds delay, `playout` fills ticks and removes delay, `source`
+//! follows the sequence, `ledger` finds out what became of concealed frames, `pace` measures.
+//! Nothing allocates after construction; no input panics.
 
-use crate::codec::{self};
+mod arrival;
+mod ledger;
+mod pace;
+mod playout;
+mod slots;
+mod source;
+
+use std::time::Duration;
+
+use self::ledger::Ledger;
+use self::pace::{LateHistory, SlackWindow};
+use self::slots::Slots;
+use self::source::Tracker;
+use crate::codec;
+use crate::codec::plc::Concealer;
 use crate::counters::{Counters, DropReason};
 use crate::media::Codec;
 use crate::time::Timestamp;
@@ -99,22 +123,82 @@ pub struct JitterCounters {
     pub duplicate: u64,
     /// Packets without a free slot.
     pub early: u64,
-    /// Frames concealed, wholly or in part.
+    /// Frames concealed, wholly or in part, and frames inserted.
     pub concealed: u64,
+    /// Frames left out to shorten the delay or at a resynchronisation.
+    pub left_out: u64,
+    /// Times that the source was found to have stopped.
+    pub stops: u64,
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct JitterBuffer {
+    slots: Slots,
+    tracker: Tracker,
+    ledger: Ledger,
+    late: LateHistory,
+    slack: SlackWindow,
+    concealer: Concealer,
     counters: JitterCounters,
+    phase: Phase,
+    /// Extended timestamp of the next sample to be played. Every tick advances it by a frame.
+    position: u64,
+    /// Where the last decoded samples ended.
+    played_to: u64,
+    last_tick: Option<Timestamp>,
+    /// Smoothed playout delay in microseconds, times 2^`DELAY_SHIFT`.
+    delay_us: Option<i64>,
+    /// Ticks still to be filled without advancing the position.
+    insertions: u8,
+    /// Whether anything came since the last tick.
+    arrived: bool,
+    /// Wholly concealed frames in a row with nothing coming.
+    silent_ticks: u8,
+    /// Packets in a row that came too late.
+    late_run: u8,
+    /// Packets in a row that had no slot.
+    early_run: u8,
+    /// Ticks before another frame may be left out.
+    shrink_pause: u8,
+}
+
+/// Where the playout stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come yet.
+    Idle,
+    /// A first packet waits for the first tick from then on.
+    Waiting { not_before: Timestamp },
+    /// Every tick owes a frame.
+    Playing,
+    /// The source stopped sending.
+    Stopped,
 }
 
 impl JitterBuffer {
     /// An empty buffer; everything it will ever need is allocated here.
     #[must_use]
-    pub fn new(_setup: JitterSetup) -> Self {
+    pub fn new(setup: JitterSetup) -> Self {
         Self {
+            slots: Slots::new(setup.slots, setup.payload_bytes),
+            tracker: Tracker::default(),
+            ledger: Ledger::default(),
+            late: LateHistory::default(),
+            slack: SlackWindow::new(),
+            concealer: Concealer::new(),
             counters: JitterCounters::default(),
+            phase: Phase::Idle,
+            position: 0,
+            played_to: 0,
+            last_tick: None,
+            delay_us: None,
+            insertions: 0,
+            arrived: false,
+            silent_ticks: 0,
+            late_run: 0,
+            early_run: 0,
+            shrink_pause: 0,
         }
     }
 
@@ -122,39 +206,61 @@ impl JitterBuffer {
     /// counted in `counters`; the packet itself is the caller's to count.
     pub fn insert(
         &mut self,
-        _now: Timestamp,
-        _packet: PacketMeta,
+        now: Timestamp,
+        packet: PacketMeta,
         payload: &[u8],
-        _counters: &mut Counters,
+        counters: &mut Counters,
     ) -> Insert {
-        let _ = codec::samples(_packet.codec, payload);
-        Insert::Early
+        let samples = u16::try_from(codec::samples(packet.codec, payload)).unwrap_or(0);
+        if !(1..=PACKET_SAMPLES_MAX).contains(&samples) || payload.len() > self.slots.payload_bytes() {
+            return Insert::BadLength;
+        }
+        let insert = self.arrive(now, packet, payload, samples, counters);
+        match insert {
+            Insert::Stored | Insert::Resynced => self.counters.received += 1,
+            Insert::Late => self.counters.late += 1,
+            Insert::Duplicate => self.counters.duplicate += 1,
+            Insert::Early => self.counters.early += 1,
+            Insert::Probation | Insert::BadLength => {}
+        }
+        insert
     }
 
-    /// Fills `out` for the tick that nominally begins at `tick_begins` and runs at `now`. Every
-    /// frame owed is counted in `counters` once, when its outcome is known.
+    /// Takes note of a packet of the same source that carries no audio (telephone-event, comfort
+    /// noise): its sequence number is not lost, and the time it stands for is not owed.
+    pub fn skip(&mut self, ssrc: u32, sequence: u16) {
+        self.tracker.skip(ssrc, sequence);
+    }
+
+    /// Fills `out` for the tick that nominally begins at `tick_begins` and runs at `now`; to be
+    /// called every 20 ms while the endpoint receives. Every frame owed is counted in `counters`
+    /// once, when its outcome is known.
     pub fn pull(
         &mut self,
-        _tick_begins: Timestamp,
-        _now: Timestamp,
+        tick_begins: Timestamp,
+        now: Timestamp,
         out: &mut [i16; FRAME],
-        _counters: &mut Counters,
+        counters: &mut Counters,
     ) -> Pulled<'_> {
-        out.fill(0);
-        Pulled {
-            frame: FrameKind::Nothing,
-            passthrough: None,
-        }
+        self.tick(tick_begins, now, out, counters)
     }
 
     /// Forgets the source and what waits: the next packet is a first packet. For a hold, a new
     /// media description, or the end.
-    pub fn reset(&mut self, _counters: &mut Counters) {}
+    pub fn reset(&mut self, counters: &mut Counters) {
+        self.abandon(self.tracker.newest_begins(), counters);
+        self.tracker.reset();
+        self.slack = SlackWindow::new();
+        self.phase = Phase::Idle;
+        self.insertions = 0;
+        self.silent_ticks = 0;
+        self.last_tick = None;
+    }
 
     /// SSRC of the source; absent before its first packet.
     #[must_use]
     pub fn ssrc(&self) -> Option<u32> {
-        None
+        self.tracker.ssrc()
     }
 
     /// Counters since construction.
@@ -166,12 +272,34 @@ impl JitterBuffer {
     /// Sequence numbers that did not come, as far as known.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        0
+        self.tracker.lost()
     }
 
     /// From arrival of a frame to its tick, microseconds, smoothed.
     #[must_use]
     pub fn playout_delay_us(&self) -> u32 {
-        0
+        u32::try_from(self.delay_us.unwrap_or(0) >> playout::DELAY_SHIFT).unwrap_or(u32::MAX)
     }
 }
+
+/// Microseconds that `samples` samples last.
+fn samples_us(samples: u64) -> i32 {
+    i32::try_from(samples.saturating_mul(125)).unwrap_or(i32::MAX)
+}
+
+/// Samples of one tick, as a length on the extended time line.
+const FRAME_SAMPLES: u64 = 160;
+
+/// Length of a tick.
+const TICK: Duration = Duration::from_millis(20);
+const TICK_US: i32 = 20_000;
+
+/// The first packet of a time line waits at least so long for its tick.
+const MARGIN: Duration = Duration::from_millis(4);
+const MARGIN_US: i32 = 4_000;
+
+/// Longest packet taken: 60 ms.
+const PACKET_SAMPLES_MAX: u16 = 480;
+
+#[cfg(test)]
+mod tests;

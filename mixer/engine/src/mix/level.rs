@@ -23,6 +23,9 @@ pub fn dbov(mean_square: u32) -> f32 {
     (10.0 * ratio.log10()).max(-127.0)
 }
 
+/// Mean square of -50 dBov: below it a frame is quiet.
+pub const QUIET: u32 = 10_736;
+
 fn square(sample: i16) -> u32 {
     (i32::from(sample) * i32::from(sample)).unsigned_abs()
 }
@@ -48,7 +51,7 @@ impl TalkDetector {
     /// it changed.
     pub fn feed(&mut self, mean_square: u32) -> Option<bool> {
         self.loud = (self.loud << 1 | u8::from(mean_square >= TALK_ON)) & 0b111;
-        self.quiet = if mean_square < TALK_OFF {
+        self.quiet = if mean_square < QUIET {
             self.quiet.saturating_add(1)
         } else {
             0
@@ -74,8 +77,6 @@ impl TalkDetector {
 /// -45 dBov: two frames of three at this level are talk.
 const TALK_ON: u32 = 33_953;
 
-/// -50 dBov: below it a frame is quiet.
-const TALK_OFF: u32 = 10_736;
 
 /// 300 ms of quiet frames end a talk spurt.
 const TALK_OFF_FRAMES: u8 = 15;
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn thresholds_are_the_levels_they_claim() {
-        assert!((dbov(TALK_ON) + 45.0).abs() < 0.001 && (dbov(TALK_OFF) + 50.0).abs() < 0.001);
+        assert!((dbov(TALK_ON) + 45.0).abs() < 0.001 && (dbov(QUIET) + 50.0).abs() < 0.001);
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! Fixed slots for payloads, by extended sequence number.
+
+use crate::media::Codec;
+use crate::time::Timestamp;
+
+/// A packet that waits in a slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored {
+    /// Extended sequence number.
+    pub(super) sequence: u64,
+    /// Extended timestamp of its first sample.
+    pub(super) begins: u64,
+    /// Extended timestamp after its last sample.
+    pub(super) ends: u64,
+    /// From here to `begins` the sender itself left a gap; equal to `begins` when it did not.
+    pub(super) gap_from: u64,
+    /// When it came.
+    pub(super) arrived: Timestamp,
+    /// Codec of the payload.
+    pub(super) codec: Codec,
+    /// Payload bytes.
+    pub(super) length: u16,
+}
+
+/// All slots of a buffer. What is stored lies within as many sequence numbers from `next` on as
+/// there are slots, so that the oldest packet is found by counting bits.
+#[derive(Debug)]
+pub(super) struct Slots {
+    stored: Box<[Stored]>,
+    bytes: Box<[u8]>,
+    payload_bytes: usize,
+    /// Bit n: slot n is occupied.
+    occupied: u32,
+    /// Lowest sequence number that may still be stored.
+    next: u64,
+}
+
+impl Slots {
+    /// 16 slots, or 32 when more are asked for.
+    pub(super) fn new(slots: u8, payload_bytes: u16) -> Self {
+        let count = if slots > 16 { 32 } else { 16 };
+        let empty = Stored {
+            sequence: 0,
+            begins: 0,
+            ends: 0,
+            gap_from: 0,
+            arrived: Timestamp(0),
+            codec: Codec::Pcmu,
+            length: 0,
+        };
+        let payload_bytes = usize::from(payload_bytes);
+        Self {
+            stored: vec![empty; count].into_boxed_slice(),
+            bytes: vec![0; count * payload_bytes].into_boxed_slice(),
+            payload_bytes,
+            occupied: 0,
+            next: 0,
+        }
+    }
+
+    /// Payload bytes that fit a slot.
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// Number of slots.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.stored.len()).unwrap_or(0)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.occupied == 0
+    }
+
+    /// Whether `sequence` lies before what may still be stored.
+    pub(super) fn has_passed(&self, sequence: u64) -> bool {
+        sequence < self.next
+    }
+
+    /// Empties all slots; `next` is the first sequence number that will be stored.
+    pub(super) fn clear(&mut self, next: u64) {
+        self.occupied = 0;
+        self.next = next;
+    }
+
+    /// Lets a packet in that came before the first one, while nothing was played yet.
+    pub(super) fn reach_back(&mut self, sequence: u64) {
+        let stored = self
+            .stored
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.occupied >> index & 1 != 0);
+        let newest = stored
+            .map(|(_, stored)| stored.sequence)
+            .max()
+            .unwrap_or(sequence);
+        if sequence < self.next && newest - sequence < self.count() {
+            self.next = sequence;
+        }
+    }
+
+    /// Copies a packet into its slot. False when no slot is left for it, or its number has passed.
+    pub(super) fn store(&mut self, packet: Stored, payload: &[u8]) -> bool {
+        if packet.sequence < self.next {
+            return false;
+        }
+        let floor = (packet.sequence + 1).saturating_sub(self.count());
+        if floor > self.next {
+            // Numbers that nothing stored lies before are given up.
+            if self.oldest().is_some_and(|(_, oldest)| oldest.sequence < floor) {
+                return false;
+            }
+            self.next = floor;
+        }
+        let index = self.index(packet.sequence);
+        let start = index * self.payload_bytes;
+        let place = self
+            .bytes
+            .get_mut(start..start + payload.len())
+            .filter(|_| payload.len() <= self.payload_bytes);
+        let (Some(stored), Some(place)) = (self.stored.get_mut(index), place) else {
+            return false;
+        };
+        place.copy_from_slice(payload);
+        *stored = packet;
+        self.occupied |= 1 << index;
+        true
+    }
+
+    /// The packet with the lowest sequence number, and its slot.
+    pub(super) fn oldest(&self) -> Option<(usize, Stored)> {
+        self.from(self.next)
+    }
+
+    /// The packet with the lowest sequence number from `sequence` on.
+    pub(super) fn from(&self, sequence: u64) -> Option<(usize, Stored)> {
+        if self.occupied == 0 {
+            return None;
+        }
+        // The bits twice in a row: shifting right rotates them.
+        let count = self.stored.len();
+        let twice = u64::from(self.occupied) | u64::from(self.occupied) << count;
+        let start = self.index(sequence);
+        let distance = usize::try_from((twice >> start).trailing_zeros()).unwrap_or(0);
+        let index = (start + distance) % count;
+        let stored = *self.stored.get(index)?;
+        (stored.sequence >= sequence).then_some((index, stored))
+    }
+
+    /// Payload in slot `index`; it stays there after the release, until another takes the slot.
+    pub(super) fn payload(&self, index: usize) -> &[u8] {
+        let start = index * self.payload_bytes;
+        let length = self
+            .stored
+            .get(index)
+            .map_or(0, |stored| usize::from(stored.length));
+        self.bytes.get(start..start + length).unwrap_or_default()
+    }
+
+    /// Codec and payload in slot `index`, as [`Self::payload`].
+    pub(super) fn payload_of(&self, index: usize) -> (Codec, &[u8]) {
+        let codec = self.stored.get(index).map_or(Codec::Pcmu, |stored| stored.codec);
+        (codec, self.payload(index))
+    }
+
+    /// Frees a slot, and gives up what lies before it.
+    pub(super) fn release(&mut self, index: usize) {
+        if let Some(stored) = self.stored.get(index) {
+            self.next = self.next.max(stored.sequence + 1);
+        }
+        self.occupied &= !(1 << index);
+    }
+
+    /// End of the samples that wait without a gap from `position` on; `position` when there are none.
+    pub(super) fn covered_from(&self, position: u64) -> u64 {
+        let mut end = position;
+        let mut sequence = self.next;
+        while let Some((_, stored)) = self.from(sequence) {
+            if stored.begins > end {
+                break;
+            }
+            end = end.max(stored.ends);
+            sequence = stored.sequence + 1;
+        }
+        end
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.stored) + self.bytes.len()
+    }
+
+    fn index(&self, sequence: u64) -> usize {
+        usize::try_from(sequence % self.count()).unwrap_or(0)
+    }
+}
