@@ -140,7 +140,7 @@ impl Endpoint {
         })
     }
 
-    /// An endpoint whose first tick panics, for tests of panic containment.
+    /// An endpoint whose first packet or tick panics, for tests of panic containment.
     #[doc(hidden)]
     #[must_use]
     pub fn with_planted_failure(setup: EndpointSetup) -> Box<Self> {
@@ -262,6 +262,7 @@ impl Endpoint {
         counters: &mut Counters,
         mut tell: impl FnMut(EventKind),
     ) -> Result<(), DropReason> {
+        assert!(!self.planted_failure, "planted failure");
         let packet = RtpView::parse(datagram.payload)?;
         let format = self.formats.find(packet.payload_type());
         self.admit(datagram, &packet, format, &mut tell)?;
@@ -275,6 +276,7 @@ impl Endpoint {
             Format::Audio(codec) => self.receive_audio(datagram, &packet, codec, counters)?,
             Format::TelephoneEvent => {
                 let event = TelephoneEvent::parse(packet.payload()).ok_or(DropReason::BadLength)?;
+                self.jitter.skip(packet.ssrc(), packet.sequence());
                 let (at, timestamp) = (datagram.received_at, packet.timestamp());
                 self.dtmf
                     .feed(at, timestamp, packet.marker(), event, |press| tell(digit(press)));

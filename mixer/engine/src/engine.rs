@@ -2,10 +2,13 @@
 
 mod apply;
 mod calendar;
+mod failure;
 mod outbox;
 mod receive;
 pub(crate) mod roster;
 mod tick;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::command::{Command, EndpointIndex, Outcome, Retired};
 pub use crate::conference::{Conference, ConferenceSetup};
@@ -98,8 +101,10 @@ impl Engine {
 
     /// Takes one datagram. Never fails: what cannot be used is counted.
     pub fn handle_datagram(&mut self, datagram: &Datagram<'_>) {
-        if let Err(reason) = self.receive(datagram) {
-            self.counters.drop_packet(reason);
+        match catch_unwind(AssertUnwindSafe(|| self.receive(datagram))) {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => self.counters.drop_packet(reason),
+            Err(_) => self.fail_receiver(datagram.local_port),
         }
     }
 

@@ -9,7 +9,7 @@ use lab::{EVENT, Lab, PORT_FIRST, assert_continuous, noise, plan};
 use mixer_engine::command::{
     Command, ConferenceIndex, EndpointIndex, Play, PlayId, PlaySource, Refusal, Retired,
 };
-use mixer_engine::counters::DropReason;
+use mixer_engine::counters::{DropReason, FrameOutcome};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EngineLimits};
 use mixer_engine::event::{Event, EventKind};
 use mixer_engine::media::{Codec, SourceRule};
@@ -295,6 +295,12 @@ fn one_press_is_one_digit_and_stays_out_of_the_mix() {
         }]
     );
     assert_eq!(lab.counters().digits, 1);
+    assert_eq!(
+        lab.snapshot(leg).lost,
+        0,
+        "event packets take sequence numbers, too"
+    );
+    assert_eq!(lab.counters().frames[FrameOutcome::NetworkLost as usize], 0);
     // The tick that follows the first event packet is silent already, although audio still waits.
     let quiet = lab.heard(listener)[..held]
         .iter()
@@ -404,6 +410,33 @@ fn a_failing_conference_takes_nobody_with_it() {
     let before = lab.heard(1).len();
     lab.run(100);
     assert_eq!(lab.heard(1).len(), before + 5);
+}
+
+#[test]
+fn a_packet_that_breaks_its_endpoint_ends_its_conference_only() {
+    let mut lab = Lab::new();
+    let rooms = [lab.add_conference(5), lab.add_conference(5)];
+    let (other, media) = (lab.add(rooms[0], Codec::Pcmu), plan(1, Codec::Pcmu));
+    let setup = lab.setup(Some(media));
+    lab.add_box(rooms[1], media, Endpoint::with_planted_failure(setup));
+    lab.deliver(PORT_FIRST + 1, media.remote, &RTP);
+    lab.run(100);
+    let failed = Event {
+        conference: rooms[1],
+        endpoint: None,
+        kind: EventKind::ConferenceFailed,
+    };
+    assert_eq!(lab.events, [failed]);
+    assert!(matches!(
+        lab.engine.poll_retired(),
+        Some((_, Retired::Conference(_)))
+    ));
+    assert!(matches!(
+        lab.engine.poll_retired(),
+        Some((EndpointIndex(1), Retired::Endpoint(_)))
+    ));
+    assert!(lab.engine.poll_retired().is_none());
+    assert_eq!(lab.heard(other).len(), 5);
 }
 
 #[test]

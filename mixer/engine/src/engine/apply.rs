@@ -158,17 +158,12 @@ impl Engine {
         if let Some(room) = room.and_then(Option::as_deref_mut) {
             self.roster.leave(&mut room.members, at);
         }
-        self.forget(&endpoint);
+        self.ports.release(endpoint.local_port());
+        self.own_ssrcs.remove(endpoint.conference(), endpoint.ssrc());
         Outcome {
             result: Ok(()),
             retired: Some(Retired::Endpoint(endpoint)),
         }
-    }
-
-    /// Gives back what an endpoint had outside of its box.
-    pub(super) fn forget(&mut self, endpoint: &Endpoint) {
-        self.ports.release(endpoint.local_port());
-        self.own_ssrcs.remove(endpoint.conference(), endpoint.ssrc());
     }
 
     fn set_media(

@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::command::{ConferenceIndex, EndpointIndex, Retired};
+use crate::command::{ConferenceIndex, EndpointIndex};
 use crate::conference::{Conference, PHASES};
 use crate::counters::Counters;
 use crate::endpoint::{Endpoint, Part, TickTime};
@@ -62,32 +62,7 @@ impl Engine {
                 place += 1;
             } else {
                 // Another one takes its place in the list.
-                self.fail(at, phase);
-            }
-        }
-    }
-
-    /// Retires a conference that panicked, and everybody in it.
-    fn fail(&mut self, at: ConferenceIndex, phase: usize) {
-        self.calendar.remove(phase, at);
-        self.counters.conferences_failed += 1;
-        let event = Event {
-            conference: at,
-            endpoint: None,
-            kind: EventKind::ConferenceFailed,
-        };
-        self.events.push(event, &mut self.counters);
-        let Some(conference) = self.conferences.get_mut(at.0 as usize).and_then(Option::take) else {
-            return;
-        };
-        let members = conference.members;
-        self.retired
-            .push(EndpointIndex(u32::MAX), Retired::Conference(conference));
-        for member in self.roster.iter(&members) {
-            if let Some(endpoint) = self.endpoints.get_mut(member.0 as usize).and_then(Option::take) {
-                self.ports.release(endpoint.local_port());
-                self.own_ssrcs.remove(at, endpoint.ssrc());
-                self.retired.push(member, Retired::Endpoint(endpoint));
+                self.fail(at);
             }
         }
     }
