@@ -5,9 +5,9 @@ use std::sync::Arc;
 use mixer_engine::time::Timestamp;
 
 use crate::seed::Seed;
-use crate::sound::FRAME;
 use crate::sound::g711::Law;
 use crate::sound::tone::{DITHER_ABOVE, Tone, amplitude_for};
+use crate::sound::{FRAME, FRAME_UNITS};
 
 /// Packet time, nanoseconds.
 pub const PTIME_NS: u64 = 20_000_000;
@@ -130,7 +130,7 @@ impl Sender {
         }
         self.first = false;
         self.sequence = self.sequence.wrapping_add(1);
-        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
+        self.timestamp = self.timestamp.wrapping_add(FRAME_UNITS);
         self.sent += 1;
         12 + FRAME
     }

@@ -3,7 +3,7 @@
 use mixer_engine::time::Timestamp;
 use serde::Serialize;
 
-use crate::sound::FRAME;
+use crate::sound::{FRAME, FRAME_UNITS};
 
 /// Inter-arrival time that counts as a gap, nanoseconds (two packet times).
 const GAP_NS: u64 = 40_000_000;
@@ -194,7 +194,7 @@ impl Window {
         let frames = u32::try_from(index).unwrap_or(u32::MAX);
         let expected = self
             .first_timestamp
-            .wrapping_add(frames.wrapping_mul(FRAME as u32));
+            .wrapping_add(frames.wrapping_mul(FRAME_UNITS));
         self.stats.timestamp_breaks += u64::from(rtp.timestamp != expected);
         self.payload[index * FRAME..(index + 1) * FRAME].copy_from_slice(rtp.payload);
     }
@@ -261,13 +261,11 @@ mod tests {
     #[test]
     fn an_even_stream_over_the_wrap_has_nothing_to_report() {
         let base = 65_530u16;
-        let packets: Vec<_> = (0..20u16)
-            .map(|n| (20 * u64::from(n), base.wrapping_add(n), u32::MAX - 500, 1))
-            .collect();
-        let even: Vec<_> = packets
-            .iter()
-            .enumerate()
-            .map(|(n, &(ms, seq, ts, ssrc))| (ms, seq, ts.wrapping_add(160 * n as u32), ssrc))
+        let even: Vec<_> = (0..20u16)
+            .map(|n| {
+                let timestamp = (u32::MAX - 500).wrapping_add(FRAME_UNITS * u32::from(n));
+                (20 * u64::from(n), base.wrapping_add(n), timestamp, 1)
+            })
             .collect();
         let recording = run(&even);
         let stats = recording.stats;

@@ -205,14 +205,12 @@ impl Dialog {
         {
             self.remote_target = typed.uri;
         }
-        let mut routes: Vec<String> = response
-            .headers
-            .iter()
-            .filter_map(|header| match header {
-                Header::RecordRoute(route) => Some(route.value().to_owned()),
-                _ => None,
-            })
-            .collect();
+        let mut routes: Vec<String> = Vec::new();
+        for header in response.headers.iter() {
+            if let Header::RecordRoute(route) = header {
+                routes.push(route.value().to_owned());
+            }
+        }
         routes.reverse();
         self.routes = routes;
     }
@@ -224,22 +222,31 @@ pub fn parse(bytes: &[u8]) -> Option<SipMessage> {
     SipMessage::try_from(bytes).ok()
 }
 
-/// First value of a header that rsip keeps untyped, by its name.
+/// Value of Retry-After.
 #[must_use]
 pub fn retry_after(response: &Response) -> Option<String> {
-    response.headers.iter().find_map(|header| match header {
-        Header::RetryAfter(value) => Some(value.value().to_owned()),
-        _ => None,
+    response.headers.iter().find_map(|header| {
+        if let Header::RetryAfter(value) = header {
+            Some(value.value().to_owned())
+        } else {
+            None
+        }
     })
 }
 
 /// Text of the Warning or Reason that explains a refusal.
 #[must_use]
 pub fn explanation(response: &Response) -> Option<String> {
-    response.headers.iter().find_map(|header| match header {
-        Header::Warning(value) => Some(value.value().to_owned()),
-        Header::Other(name, value) if name.eq_ignore_ascii_case("reason") => Some(value.clone()),
-        _ => None,
+    response.headers.iter().find_map(|header| {
+        if let Header::Warning(value) = header {
+            Some(value.value().to_owned())
+        } else if let Header::Other(name, value) = header
+            && name.eq_ignore_ascii_case("reason")
+        {
+            Some(value.clone())
+        } else {
+            None
+        }
     })
 }
 

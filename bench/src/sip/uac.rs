@@ -222,10 +222,12 @@ impl Uac {
             self.strays += 1;
             return;
         };
-        match cseq.method {
-            Method::Invite => self.invite_answered(now, leg, response),
-            Method::Bye => self.bye_answered(leg, response),
-            _ => self.strays += 1,
+        if cseq.method == Method::Invite {
+            self.invite_answered(now, leg, response);
+        } else if cseq.method == Method::Bye {
+            self.bye_answered(leg, response);
+        } else {
+            self.strays += 1;
         }
     }
 

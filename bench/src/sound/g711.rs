@@ -62,9 +62,7 @@ fn encode_mu(sample: i16) -> u8 {
     let magnitude = sample.unsigned_abs().min(32_635) + 132;
     let segment = 8 - magnitude.leading_zeros();
     let step = (magnitude >> (segment + 3)) & 0x0f;
-    let code = (segment << 4) as u16 | step;
-    let [_, low] = code.to_be_bytes();
-    !(low | if negative { 0x80 } else { 0 })
+    !(byte(segment, step) | if negative { 0x80 } else { 0 })
 }
 
 fn encode_a(sample: i16) -> u8 {
@@ -76,10 +74,20 @@ fn encode_a(sample: i16) -> u8 {
     let segment = 8u32.saturating_sub(magnitude.leading_zeros());
     let shift = if segment == 0 { 4 } else { segment + 3 };
     let step = (magnitude >> shift) & 0x0f;
-    let [_, low] = ((segment << 4) as u16 | step).to_be_bytes();
-    low ^ mask
+    byte(segment, step) ^ mask
 }
 
+/// Three bits of segment, four of step.
+fn byte(segment: u32, step: u16) -> u8 {
+    let [.., segment] = (segment << 4).to_be_bytes();
+    let [_, step] = step.to_be_bytes();
+    segment | step
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "magnitudes fit 16 bits by construction"
+)]
 const DECODE_MU: [i16; 256] = {
     let mut table = [0; 256];
     let mut code = 0;
@@ -96,6 +104,10 @@ const DECODE_MU: [i16; 256] = {
     table
 };
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "magnitudes fit 16 bits by construction"
+)]
 const DECODE_A: [i16; 256] = {
     let mut table = [0; 256];
     let mut code = 0;

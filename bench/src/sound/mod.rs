@@ -13,3 +13,5 @@ pub mod tone;
 pub const RATE: usize = 8_000;
 /// Samples of one 20 ms frame.
 pub const FRAME: usize = 160;
+/// RTP timestamp units of one 20 ms frame.
+pub const FRAME_UNITS: u32 = 160;

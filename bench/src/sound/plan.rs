@@ -101,7 +101,7 @@ impl Planner {
         if tier >= 4 {
             return true;
         }
-        if hertz % 2 == 0 || hertz % 5 == 0 || !frame_visible(hertz) {
+        if hertz.is_multiple_of(2) || hertz.is_multiple_of(5) || !frame_visible(hertz) {
             return false;
         }
         if tier <= 2 && room.is_empty() && !(matches!(hertz % 50, 19 | 31) && hertz >= SLIP_VISIBLE) {
@@ -153,9 +153,8 @@ fn products(room: &[u16], hertz: u16) -> impl Iterator<Item = usize> {
 
 /// Where a frequency appears after sampling.
 fn fold(hertz: i32) -> usize {
-    let rate = RATE as i32;
-    let within = hertz.rem_euclid(rate);
-    usize::try_from(within.min(rate - within)).unwrap_or(0)
+    let within = usize::try_from(hertz.unsigned_abs()).unwrap_or(0) % RATE;
+    within.min(RATE - within)
 }
 
 #[cfg(test)]

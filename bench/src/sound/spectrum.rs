@@ -74,12 +74,15 @@ mod tests {
 
     #[test]
     fn spectrum_and_goertzel_agree_and_separate_neighbours() {
-        let second: Vec<f32> = (0..RATE)
-            .map(|n| {
-                let turn = TAU * n as f64 / RATE as f64;
-                (500.0 * (1_001.0 * turn + 0.4).sin() + 7.0 * (1_002.0 * turn).cos()) as f32
-            })
-            .collect();
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "single precision is what is tested"
+        )]
+        let sample = |n: usize| {
+            let turn = TAU * n as f64 / RATE as f64;
+            (500.0 * (1_001.0 * turn + 0.4).sin() + 7.0 * (1_002.0 * turn).cos()) as f32
+        };
+        let second: Vec<f32> = (0..RATE).map(sample).collect();
         let all = Spectrum::default().amplitudes(second.iter().copied());
         assert!((amplitude_at(&second, 1_001) - 500.0).abs() < 0.01);
         assert!((f64::from(all[1_001]) - 500.0).abs() < 0.05);

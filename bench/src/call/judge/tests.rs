@@ -30,7 +30,7 @@ fn world(law: Law, rooms: &[(usize, usize)]) -> World {
                 source.bytes = Arc::new(codes.collect());
                 source
             });
-            let offset = seed.below(8_000) as usize;
+            let offset = usize::from(seed.half()) % RATE;
             streams.push(source.as_ref().map_or_else(
                 || vec![0; SECONDS * RATE],
                 |source| {
@@ -143,7 +143,7 @@ fn a_fifth_of_a_decibel_is_a_level_error() {
     let mut world = world(Law::Pcmu, &[(3, 3); 2]);
     world.streams[1]
         .iter_mut()
-        .for_each(|x| *x = (f32::from(*x) * 0.977).round() as i16);
+        .for_each(|x| *x = i16::try_from(i32::from(*x) * 977 / 1_000).unwrap());
     let verdict = world.judge(&world.perfect());
     assert_eq!(verdict.level_errors, 2, "{:?}", verdict.details);
     assert!((verdict.level_error_max_db - 0.2).abs() < 0.05);

@@ -96,12 +96,13 @@ fn a_slip_of_one_sample_is_one_jump() {
 
 /// G.711 appendix I style: the last pitch period repeated, fading by a fifth per 10 ms after the first.
 fn conceal(samples: &mut [f32], at: usize) {
+    let likeness = |lag: usize| {
+        (0..160)
+            .map(|n| samples[at - 160 + n] * samples[at - 160 + n - lag])
+            .sum::<f32>()
+    };
     let lag = (40..=120)
-        .max_by_key(|&lag| {
-            (0..160)
-                .map(|n| samples[at - 160 + n] * samples[at - 160 + n - lag])
-                .sum::<f32>() as i64
-        })
+        .max_by(|&a, &b| likeness(a).total_cmp(&likeness(b)))
         .unwrap();
     for n in 0..FRAME {
         let fade = if n < 80 {
