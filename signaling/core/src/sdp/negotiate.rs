@@ -269,21 +269,21 @@ fn is_plain_rtp(proto: &str) -> bool {
         .any(|known| proto.eq_ignore_ascii_case(known))
 }
 
-/// Every payload type of a line that we know; telephone-event once.
+/// The payload types of a line that we know, the first one of each kind: a mixer takes a bounded number.
 pub(super) fn own_formats(line: &MediaLine) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
-    let mut events = false;
     for payload in &line.payloads {
         let Some(kind) = kind_of(payload) else {
             continue;
         };
-        if matches!(kind, FormatKind::TelephoneEvent { .. }) && std::mem::replace(&mut events, true) {
-            continue;
-        }
-        formats.push(Format {
+        let format = Format {
             number: payload.number,
             kind,
-        });
+        };
+        let codec = |format: &Format| format.audio().map(|(_, codec)| codec);
+        if !formats.iter().any(|known| codec(known) == codec(&format)) {
+            formats.push(format);
+        }
     }
     formats
 }

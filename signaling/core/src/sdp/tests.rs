@@ -125,6 +125,20 @@ fn m_30_a_static_number_with_another_meaning_is_believed() {
 }
 
 #[test]
+fn m_30_of_two_numbers_for_one_codec_the_first_is_taken() {
+    let plan = first(&[
+        "m=audio 4000 RTP/AVP 97 0 8 98",
+        "a=rtpmap:97 PCMU/8000",
+        "a=rtpmap:98 PCMA/8000",
+    ]);
+    assert_eq!(
+        plan.agreed.description.receive_formats,
+        [(97, Codec::Pcmu), (8, Codec::Pcma)]
+    );
+    assert_eq!(m_lines(&answered(&plan)), ["m=audio 20000 RTP/AVP 97 8"]);
+}
+
+#[test]
 fn m_31_packet_time_is_the_peers_within_its_limit() {
     let ptime = |rest: &[&str]| first(&[&[AUDIO], rest].concat()).agreed.description.ptime_ms;
     assert_eq!(ptime(&[]), 20);

@@ -267,8 +267,7 @@ impl LocalSession {
     }
 
     fn remember(&mut self, formats: &[Format]) {
-        // Backwards: of several numbers for one codec the first is the preferred one.
-        for format in formats.iter().rev() {
+        for format in formats {
             let name = match format.kind {
                 FormatKind::Audio(codec) => FormatName::Audio(codec),
                 FormatKind::TelephoneEvent { .. } => FormatName::TelephoneEvent,
