@@ -1,0 +1,196 @@
+//! A worker on a thread of its own, with real sockets on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod stage;
+
+use std::io;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use mixer::clock::Clock;
+use mixer::control::rings::{FromWorker, IoChange, Request};
+use mixer::io::uring::{BindOptions, UringConfig, UringIo, UringPrepared, bind};
+use mixer::placement::available_cores;
+use mixer::worker::{SpawnError, WorkerConfig, WorkerHandle, WorkerId, spawn};
+use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
+use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, EngineLimits};
+use mixer_engine::packet::FlowId;
+use mixer_engine::wire::rtp::{RtpRepr, RtpView};
+
+fn config(core: Option<usize>, spin: bool) -> WorkerConfig {
+    let engine = EngineLimits {
+        conferences: 4,
+        endpoints: 8,
+        port_first: 1_024,
+        port_last: 65_535,
+        events: 64,
+        media_timeout_ms: 60_000,
+    };
+    WorkerConfig {
+        id: WorkerId(3),
+        core,
+        spin,
+        engine,
+    }
+}
+
+fn open() -> io::Result<UringIo> {
+    let sizes = UringConfig {
+        receive_buffers: 256,
+        send_buffers: 64,
+        ..UringConfig::new(Clock::start(), 8)
+    };
+    UringIo::new(&sizes)
+}
+
+/// Sends a request and waits for its outcome.
+fn perform(
+    worker: &mut WorkerHandle<UringPrepared>,
+    command: Command,
+    io: IoChange<UringPrepared>,
+) -> Option<UringPrepared> {
+    worker.link.send(Request { id: 1, command, io }).unwrap();
+    loop {
+        match worker.link.receive() {
+            Some(FromWorker::Done {
+                outcome, released, ..
+            }) => {
+                assert_eq!(outcome.result, Ok(()));
+                return released;
+            }
+            Some(FromWorker::Released(prepared)) => return Some(prepared),
+            Some(_) => {}
+            None => std::thread::yield_now(),
+        }
+        assert!(!worker.is_finished());
+    }
+}
+
+fn join(worker: &mut WorkerHandle<UringPrepared>, at: u32) -> UdpSocket {
+    let phone = UdpSocket::bind("127.0.0.1:0").unwrap();
+    phone.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let prepared = bind("127.0.0.1:0".parse().unwrap(), &BindOptions::default()).unwrap();
+    let local = prepared.local();
+    let endpoint = Endpoint::new(EndpointSetup {
+        local_port: local.port(),
+        ssrc: 0xA000_0000 + at,
+        sequence: 0,
+        timestamp: 0,
+        media: Some(stage::media(phone.local_addr().unwrap())),
+        slots: 16,
+    });
+    let (conference, flow) = (ConferenceIndex(0), FlowId(at));
+    let at = EndpointIndex(at);
+    perform(
+        worker,
+        Command::AddEndpoint {
+            conference,
+            at,
+            endpoint,
+        },
+        IoChange::Open {
+            flow,
+            local,
+            prepared,
+        },
+    );
+    phone.connect(local).unwrap();
+    phone
+}
+
+/// One phone talks; the other hears exactly its bytes, with the worker's numbering.
+fn two_phones(core: Option<usize>, spin: bool) {
+    let mut worker = spawn(config(core, spin), open).unwrap();
+    let conference = Conference::new(ConferenceSetup { phase: 3 });
+    perform(
+        &mut worker,
+        Command::AddConference {
+            at: ConferenceIndex(0),
+            conference,
+        },
+        IoChange::None,
+    );
+    let (talker, listener) = (join(&mut worker, 0), join(&mut worker, 1));
+    let mut packet = [0x91; 172];
+    let mut buffer = [0; 2_048];
+    let mut heard_talk = false;
+    let mut last = None;
+    for sequence in 0..200u16 {
+        let header = RtpRepr {
+            payload_type: 0,
+            marker: sequence == 0,
+            sequence,
+            timestamp: u32::from(sequence) * 160,
+            ssrc: 7,
+            csrc: &[],
+        };
+        assert_eq!(header.emit(&mut packet), 12);
+        talker.send(&packet).unwrap();
+        // The listener's packets are the pace: one each 20 ms.
+        let length = listener.recv(&mut buffer).unwrap();
+        let view = RtpView::parse(&buffer[..length]).unwrap();
+        let number = view.sequence();
+        assert_eq!(number, last.map_or(number, |last: u16| last.wrapping_add(1)));
+        last = Some(number);
+        heard_talk |= view.payload() == &packet[12..];
+        if heard_talk && sequence > 20 {
+            break;
+        }
+    }
+    assert!(heard_talk);
+    let released = perform(
+        &mut worker,
+        Command::RemoveEndpoint { at: EndpointIndex(1) },
+        IoChange::Close { flow: FlowId(1) },
+    );
+    let released = released.or_else(|| {
+        loop {
+            match worker.link.receive() {
+                Some(FromWorker::Released(prepared)) => return Some(prepared),
+                Some(_) => {}
+                None => std::thread::yield_now(),
+            }
+        }
+    });
+    assert_eq!(released.unwrap().local(), listener.peer_addr().unwrap());
+    let stats = worker.link.stats_reader();
+    assert!(worker.join());
+    let stats = stats.stats().read();
+    assert!(stats.io.received >= 20 && stats.io.sent >= 20 && stats.engine.rtp_received >= 20);
+    assert!(stats.worker.busy_ns > 0 && stats.worker.alive_ns >= stats.worker.busy_ns);
+}
+
+#[test]
+fn two_phones_hear_each_other_through_a_sleeping_worker() {
+    two_phones(None, false);
+}
+
+#[test]
+fn two_phones_hear_each_other_through_a_pinned_spinning_worker() {
+    two_phones(available_cores().last().copied(), true);
+}
+
+#[test]
+fn a_core_that_does_not_exist_is_refused() {
+    let error = spawn(config(Some(100_000), false), open).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            SpawnError::Pin {
+                id: WorkerId(3),
+                core: 100_000
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn packet_io_that_does_not_open_is_told() {
+    let error = spawn(config(None, false), || {
+        Err::<UringIo, _>(io::Error::other("no ring today"))
+    })
+    .unwrap_err();
+    assert!(error.to_string().contains("no ring today"), "{error}");
+}
