@@ -118,9 +118,13 @@ where
 
 fn pin(config: &WorkerConfig) -> Result<(), SpawnError> {
     let Some(core) = config.core else { return Ok(()) };
-    if core_affinity::set_for_current(CoreId { id: core }) {
+    // `core_affinity` panics beyond the kernel's mask.
+    if core < CORES_MAX && core_affinity::set_for_current(CoreId { id: core }) {
         Ok(())
     } else {
         Err(SpawnError::Pin { id: config.id, core })
     }
 }
+
+/// Cores in the kernel's affinity mask.
+const CORES_MAX: usize = 1_024;
