@@ -486,6 +486,14 @@ fn commands_that_cannot_be_applied_change_nothing_and_give_the_box_back() {
         assert_eq!(outcome.result, Err(refusal));
         assert!(matches!(outcome.retired, Some(Retired::Endpoint(_))));
     }
+}
+
+#[test]
+fn commands_to_nobody_are_refused() {
+    let mut lab = Lab::new();
+    let room = lab.add_conference(0);
+    lab.add(room, Codec::Pcmu);
+    let far = ConferenceIndex(4);
     let nobody = EndpointIndex(9);
     let play = Play {
         id: PlayId(1),
@@ -513,6 +521,18 @@ fn commands_that_cannot_be_applied_change_nothing_and_give_the_box_back() {
     ] {
         assert_eq!(lab.refused(command), Refusal::NotFound);
     }
+}
+
+#[test]
+fn plays_at_once_are_bounded() {
+    let mut lab = Lab::new();
+    let room = lab.add_conference(0);
+    lab.add(room, Codec::Pcmu);
+    let play = Play {
+        id: PlayId(1),
+        source: PlaySource::Pcm(&[1, 2, 3]),
+        repeat: 0,
+    };
     let plays = |lab: &mut Lab, id| {
         let play = Play {
             id: PlayId(id),

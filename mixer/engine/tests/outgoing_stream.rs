@@ -1,5 +1,10 @@
 //! What we send to one leg is one continuous RTP stream, whatever happens in the conference.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that is wrong about its numbers shall stop"
+)]
+
 mod lab;
 
 use std::net::SocketAddr;
@@ -275,4 +280,35 @@ fn missed_slots_run_one_after_the_other_send_everything() {
             .iter()
             .all(|packet| decode(Codec::Pcmu, &packet.payload) == [0; 160])
     );
+}
+
+#[test]
+fn slots_too_old_to_be_heard_pass_in_time_only() {
+    let mut lab = Lab::new();
+    let room = lab.add_conference(5);
+    for ptime in [20, 30] {
+        let mut media = plan(lab.phones.len(), Codec::Pcmu);
+        media.send_ptime_ms = ptime;
+        lab.add_with(room, media);
+    }
+    lab.run(300);
+    lab.ears.muted = true;
+    lab.run(300);
+    lab.ears.muted = false;
+    lab.run(300);
+    for (leg, packets, samples) in [(0, 15, 160), (1, 10, 240)] {
+        let heard = lab.heard(leg);
+        assert!(heard.len().abs_diff(2 * packets) <= 1, "{}", heard.len());
+        let gap = heard
+            .windows(2)
+            .position(|pair| pair[1].slot - pair[0].slot > 100)
+            .unwrap();
+        let (last, first) = (&heard[gap], &heard[gap + 1]);
+        assert_eq!(first.sequence, last.sequence.wrapping_add(1));
+        assert_eq!(first.timestamp.wrapping_sub(last.timestamp), 300 * 8 + samples);
+        assert!(first.marker && !heard[gap + 2].marker);
+        assert_continuous(&heard[..=gap], 1);
+        assert_continuous(&heard[gap + 1..], 1);
+    }
+    assert_eq!(lab.dropped(DropReason::NoSendBuffer), 0);
 }

@@ -46,6 +46,8 @@ pub(crate) struct Ears {
     pub(crate) remotes: Vec<Option<SocketAddr>>,
     /// Flows without a free buffer.
     pub(crate) blocked: Vec<u32>,
+    /// Nothing may leave.
+    pub(crate) muted: bool,
 }
 
 impl PacketSink for Ears {
@@ -75,6 +77,10 @@ impl PacketSink for Ears {
 
     fn set_remote(&mut self, flow: FlowId, remote: SocketAddr) {
         self.remotes[flow.0 as usize] = Some(remote);
+    }
+
+    fn is_muted(&self) -> bool {
+        self.muted
     }
 }
 
@@ -132,6 +138,7 @@ impl Lab {
                 heard: vec![Vec::new(); flows],
                 remotes: vec![None; flows],
                 blocked: Vec::new(),
+                muted: false,
             },
             phones: Vec::new(),
             slot: 0,
