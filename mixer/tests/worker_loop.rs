@@ -1,7 +1,5 @@
 //! The worker's loop with the real engine on the in-memory network: requests, slots, stalls, rings.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod stage;
 
 use mixer::control::rings::{FromWorker, IoChange};
