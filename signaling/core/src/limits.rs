@@ -11,7 +11,7 @@ pub const VIAS_MAX: usize = 64;
 /// Longest single header field, bytes.
 pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// Most continuation lines of one header field.
-pub const FOLDS_MAX: usize = 16;
+pub const FOLDS_MAX: usize = 64;
 /// Longest session description, bytes.
 pub const SDP_BYTES_MAX: usize = 8 * 1024;
 /// Most Record-Route values that become a route set.

@@ -3,6 +3,7 @@
 mod admin;
 mod calls;
 mod changes;
+mod differential;
 mod mixer;
 mod refusals;
 mod restore;
