@@ -9,6 +9,10 @@
 /// Bits of an `f32` below its exponent and the four mantissa bits that a G.711 step keeps.
 const STEP_SHIFT: u32 = 19;
 
+/// Bits of 2^23. From there on the mantissa is the integer itself, which converts small integers
+/// both ways without minding NaN, overflow and sign.
+const INTEGERS: u32 = (127 + 23) << 23;
+
 /// Decodes mu-law; returns the number of samples, as many as both sides hold.
 pub fn expand_pcmu(payload: &[u8], out: &mut [i16]) -> usize {
     for (sample, code) in out.iter_mut().zip(payload) {
@@ -43,17 +47,17 @@ pub fn compress_pcma(pcm: &[i16], out: &mut [u8]) -> usize {
 
 /// Middle of step `code` (0 to 127) of the segments that double: 2^(segment+7) * (1 + (2m+1)/32).
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "2^15 at most and never negative")]
 fn step_middle(code: u8) -> i32 {
     let bits = (u32::from(code) << STEP_SHIFT) + ((127 + 7) << 23) + (1 << (STEP_SHIFT - 1));
-    f32::from_bits(bits) as i32
+    let integer = (f32::from_bits(bits) + f32::from_bits(INTEGERS)).to_bits() ^ INTEGERS;
+    integer.cast_signed()
 }
 
-/// Segment and step of a magnitude whose lowest segment begins at 2^`lowest`.
+/// Segment and step of a magnitude of 13 bits at most, whose lowest segment begins at 2^`lowest`.
 #[inline]
-#[expect(clippy::cast_precision_loss, reason = "13 bits at most")]
 fn step_of(magnitude: i32, lowest: i32) -> i32 {
-    ((magnitude as f32).to_bits() >> STEP_SHIFT).cast_signed() - ((127 + lowest) << 4)
+    let float = f32::from_bits(INTEGERS | magnitude.cast_unsigned()) - f32::from_bits(INTEGERS);
+    (float.to_bits() >> STEP_SHIFT).cast_signed() - ((127 + lowest) << 4)
 }
 
 #[inline]
@@ -70,8 +74,9 @@ fn expand_pcmu_sample(code: u8) -> i16 {
 fn expand_pcma_sample(code: u8) -> i16 {
     let code = code ^ 0x55;
     let step = code & 0x7f;
-    let linear = i32::from(step) * 16 + 8;
-    let magnitude = if step < 16 { linear } else { step_middle(step) };
+    // The lowest segment is the next one, moved down by its sixteen steps.
+    let low = u8::from(step < 16) * 16;
+    let magnitude = step_middle(step + low) - i32::from(low) * 16;
     let sign = i32::from(code >> 7) - 1;
     ((magnitude ^ sign) - sign) as i16
 }

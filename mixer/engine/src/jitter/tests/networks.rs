@@ -185,7 +185,11 @@ fn lost_packets_of_every_packet_time_cost_no_more_than_their_length() {
 #[test]
 fn a_stall_is_survived_and_its_backlog_does_not_stay() {
     let flights = Talker::new().packets(0..2000, |n| {
-        let held = (500..525).contains(&n).then(|| (525 - n) * 20).unwrap_or(0);
+        let held = if (500..525).contains(&n) {
+            (525 - n) * 20
+        } else {
+            0
+        };
         delay_ms(held)
     });
     let mut bench = Bench::new(16);

@@ -1,10 +1,11 @@
 use super::*;
 
+/// 1, 2, 3 and so on.
 static RAMP: [i16; 200] = {
-    let mut samples = [0_i16; 200];
-    let mut n = 0;
+    let mut samples = [1_i16; 200];
+    let mut n = 1;
     while n < 200 {
-        samples[n] = 1 + n as i16;
+        samples[n] = samples[n - 1] + 1;
         n += 1;
     }
     samples
