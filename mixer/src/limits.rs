@@ -36,7 +36,7 @@ pub const RECEIVE_BUFFER_SIZE: u32 = 512;
 /// Completions the kernel can queue before it must hold them back.
 pub const COMPLETIONS: u32 = 4 * RECEIVE_BUFFERS as u32;
 /// Transmit buffers of one worker on io_uring; also the length of the submission queue.
-pub const SEND_BUFFERS: u32 = 4_096;
+pub const SEND_BUFFERS: u32 = 1_024;
 /// Sends handed to the kernel in one system call.
 pub const SUBMIT_CHUNK: u32 = 64;
 /// Sockets being closed while their last receive is still being cancelled.

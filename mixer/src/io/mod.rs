@@ -1,6 +1,7 @@
 //! Packet I/O: one trait, several backends, chosen once in `main`; no dynamic dispatch per packet.
 
 pub mod sim;
+pub mod tap;
 pub mod uring;
 
 use std::net::SocketAddr;

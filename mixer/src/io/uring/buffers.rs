@@ -13,7 +13,8 @@ use crate::limits::DATAGRAM_MAX;
 
 const PAGE: usize = 4096;
 
-/// Zeroed, page-aligned memory at a fixed address.
+/// Zeroed, page-aligned memory at a fixed address, all of it present from the start: a page fault
+/// has no place in a turn.
 #[derive(Debug)]
 struct Pages {
     start: NonNull<u8>,
@@ -26,6 +27,10 @@ impl Pages {
         // SAFETY: the layout has a non-zero size.
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        for page in (0..layout.size()).step_by(PAGE) {
+            // SAFETY: `page` is below the length of the allocation, which nobody else knows yet.
+            unsafe { start.add(page).write_volatile(0) };
+        }
         Ok(Self { start, layout })
     }
 }
