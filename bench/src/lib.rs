@@ -3,7 +3,9 @@
 
 pub mod call;
 pub mod hears;
+pub mod ladder;
 pub mod process;
 pub mod seed;
+pub mod sim;
 pub mod sip;
 pub mod sound;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bench::{call, hears};
+use bench::{call, hears, ladder};
 use clap::{Parser, Subcommand};
 
 /// Load tester of mixminus
@@ -17,6 +17,8 @@ struct Arguments {
 enum Command {
     /// Place SIP calls with real RTP and prove from the received audio who hears whom
     Call(Box<call::Options>),
+    /// Measure what a leg costs inside the engine, without packet I/O
+    Engine(ladder::Options),
     /// Tell from recordings who hears whom
     Hears {
         /// One client: NAME=SENT.wav:HEARD.wav
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Call(options) => place_calls(&options),
+        Command::Engine(options) => measure_engine(&options),
         Command::Hears { legs, json } => judge_recordings(&legs, json),
     }
 }
@@ -69,6 +72,22 @@ fn place_calls(options: &call::Options) -> ExitCode {
             })
         }
     }
+}
+
+fn measure_engine(options: &ladder::Options) -> ExitCode {
+    if let Some(id) = options.core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        eprintln!("mixminus-bench engine: core {id} cannot be used");
+        return ExitCode::from(USAGE);
+    }
+    let costs = ladder::run(options);
+    if options.json {
+        print_json(&costs);
+    } else {
+        print!("{}", ladder::table(&costs));
+    }
+    ExitCode::SUCCESS
 }
 
 fn judge_recordings(arguments: &[String], json: bool) -> ExitCode {

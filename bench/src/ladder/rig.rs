@@ -1,0 +1,219 @@
+//! One engine under one load.
+
+use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use mixer::clock::Clock;
+use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
+use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, Engine, EngineLimits};
+use mixer_engine::media::{Codec, Direction, MediaPlan, RECEIVE_FORMATS_MAX, SourceRule};
+use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::time::{Slot, Timestamp};
+
+use super::{Cost, Load};
+use crate::seed::Seed;
+use crate::sound::{FRAME, FRAME_UNITS};
+
+const PORT_FIRST: u16 = 10_000;
+/// Ticks before anything is measured: jitter buffers settle, caches warm up.
+const WARM_UP: u32 = 50;
+const TICK_NS: u64 = 20_000_000;
+
+/// Takes every packet; buffers rotate as a device's do.
+struct Sink {
+    buffers: Vec<[u8; 2_048]>,
+    next: usize,
+    sent: Vec<u32>,
+}
+
+impl PacketSink for Sink {
+    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        self.next = (self.next + 1) % self.buffers.len();
+        black_box(fill(&mut self.buffers[self.next]));
+        self.sent[flow.0 as usize] += 1;
+        true
+    }
+
+    fn set_remote(&mut self, _flow: FlowId, _remote: SocketAddr) {}
+}
+
+struct Leg {
+    port: u16,
+    source: SocketAddr,
+    packet: Vec<u8>,
+    sequence: u16,
+    timestamp: u32,
+}
+
+/// An engine with all its legs.
+pub(super) struct Rig {
+    load: Load,
+    engine: Engine,
+    sink: Sink,
+    legs: Vec<Leg>,
+    tick: u64,
+}
+
+impl Rig {
+    pub(super) fn new(load: Load, codec: Codec) -> Self {
+        let count = load.rooms * (load.talkers + load.listeners);
+        let ports = u16::try_from(count).unwrap_or(u16::MAX - PORT_FIRST);
+        let engine = Engine::new(EngineLimits {
+            conferences: load.rooms,
+            endpoints: count,
+            port_first: PORT_FIRST,
+            port_last: PORT_FIRST + ports - 1,
+            events: 4_096,
+            media_timeout_ms: 60_000,
+        });
+        let sink = Sink {
+            buffers: vec![[0; 2_048]; 64],
+            next: 0,
+            sent: vec![0; count as usize],
+        };
+        let mut rig = Self {
+            load,
+            engine,
+            sink,
+            legs: Vec::new(),
+            tick: 0,
+        };
+        let mut seed = Seed::new(1);
+        for room in 0..load.rooms {
+            let phase = u8::try_from(room % 20).unwrap_or(0);
+            let conference = Conference::new(ConferenceSetup { phase });
+            rig.apply(Command::AddConference {
+                at: ConferenceIndex(room),
+                conference,
+            });
+            for place in 0..load.talkers + load.listeners {
+                rig.seat(room, place < load.talkers, codec, &mut seed);
+            }
+        }
+        rig
+    }
+
+    fn apply(&mut self, command: Command) {
+        let outcome = self.engine.apply(Timestamp(0), Slot(0), command, &mut self.sink);
+        assert!(outcome.result.is_ok(), "the engine has room for the load");
+    }
+
+    fn seat(&mut self, room: u32, talks: bool, codec: Codec, seed: &mut Seed) {
+        let index = u16::try_from(self.legs.len()).unwrap_or(u16::MAX);
+        let port = PORT_FIRST + index;
+        let source = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 20_000 + index));
+        let payload_type = 96;
+        let mut receive = [None; RECEIVE_FORMATS_MAX];
+        receive[0] = Some((payload_type, codec));
+        let media = MediaPlan {
+            remote: source,
+            direction: Direction {
+                send: true,
+                receive: true,
+            },
+            send_codec: codec,
+            send_payload_type: payload_type,
+            send_ptime_ms: 20,
+            receive,
+            telephone_event: None,
+            source: SourceRule::Strict,
+        };
+        let endpoint = Endpoint::new(EndpointSetup {
+            local_port: port,
+            ssrc: seed.word(),
+            sequence: seed.half(),
+            timestamp: seed.word(),
+            media: Some(media),
+            slots: 16,
+        });
+        let (conference, at) = (ConferenceIndex(room), EndpointIndex(u32::from(index)));
+        self.apply(Command::AddEndpoint {
+            conference,
+            at,
+            endpoint,
+        });
+        let mut packet = vec![0x80, payload_type];
+        packet.resize(8, 0);
+        packet.extend(seed.word().to_be_bytes());
+        packet.extend(
+            (0..FRAME * codec.bytes_per_sample()).map(|_| match (talks, codec) {
+                (true, _) => seed.bits().to_be_bytes()[0],
+                (false, Codec::Pcmu) => 0xff,
+                (false, Codec::Pcma) => 0xd5,
+                (false, Codec::L16) => 0,
+            }),
+        );
+        let (sequence, timestamp) = (seed.half(), seed.word());
+        self.legs.push(Leg {
+            port,
+            source,
+            packet,
+            sequence,
+            timestamp,
+        });
+    }
+
+    /// Runs warm-up and `ticks` ticks; the median tick is what counts.
+    pub(super) fn measure(&mut self, ticks: u32, clock: Clock) -> Cost {
+        for _ in 0..WARM_UP {
+            self.run_tick(clock);
+        }
+        let encodes_before: u64 = self.engine.counters().encodes.iter().sum();
+        let (mut receive, mut mix): (Vec<u64>, Vec<u64>) = (0..ticks).map(|_| self.run_tick(clock)).unzip();
+        let encodes = self.engine.counters().encodes.iter().sum::<u64>() - encodes_before;
+        let legs = self.legs.len() as f64;
+        let (receive_ns, tick_ns) = (median(&mut receive) as f64 / legs, median(&mut mix) as f64 / legs);
+        Cost {
+            load: self.load,
+            receive_ns,
+            tick_ns,
+            total_ns: receive_ns + tick_ns,
+            percent_per_1000_legs: (receive_ns + tick_ns) * 1_000.0 / TICK_NS as f64 * 100.0,
+            encodes_per_tick: encodes as f64 / f64::from(ticks) / f64::from(self.load.rooms),
+        }
+    }
+
+    /// Whether every leg got one packet for every tick, the first few aside.
+    #[cfg(test)]
+    pub(super) fn sent_everybody(&self) -> bool {
+        self.sink
+            .sent
+            .iter()
+            .all(|&sent| u64::from(sent) + 3 >= self.tick)
+    }
+
+    /// One packet from every leg, then twenty slots; nanoseconds of both.
+    fn run_tick(&mut self, clock: Clock) -> (u64, u64) {
+        let now = Timestamp(self.tick * TICK_NS);
+        for leg in &mut self.legs {
+            leg.sequence = leg.sequence.wrapping_add(1);
+            leg.timestamp = leg.timestamp.wrapping_add(FRAME_UNITS);
+            leg.packet[2..4].copy_from_slice(&leg.sequence.to_be_bytes());
+            leg.packet[4..8].copy_from_slice(&leg.timestamp.to_be_bytes());
+        }
+        let start = clock.now();
+        for leg in &self.legs {
+            self.engine.handle_datagram(&Datagram {
+                local_port: leg.port,
+                source: leg.source,
+                payload: &leg.packet,
+                received_at: now,
+            });
+        }
+        let received = clock.now();
+        for slot in 0..Slot::PER_TICK {
+            let slot = Slot(self.tick * Slot::PER_TICK + slot);
+            self.engine
+                .run_slot(slot, slot.begins(Timestamp(0)), &mut self.sink);
+        }
+        let mixed = clock.now();
+        while self.engine.poll_event().is_some() {}
+        self.tick += 1;
+        (received.0 - start.0, mixed.0 - received.0)
+    }
+}
+
+fn median(values: &mut [u64]) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
