@@ -167,8 +167,13 @@ fn no_buffer_leaks<S: Scene>(mut scene: S) {
             );
         }
     }
-    // One more turn for the last oversize one.
+    // One more turn for the last oversize one; then all buffers but one at once.
     turn(&mut scene, 64);
+    let burst = S::RECEIVE_BUFFERS as usize - 1;
+    for _ in 0..burst {
+        scene.peer_send(0, local, b"burst");
+    }
+    assert_eq!(receive(&mut scene, burst).len(), burst);
     let counters = scene.io().counters();
     assert_eq!(
         (

@@ -185,24 +185,24 @@ fn events_of_an_index_come_before_the_outcome_of_its_removal() {
     let at = EndpointIndex(0);
     stage.command(Command::PlayToEndpoint { at, play: beep(4) });
     stage.run(1);
-    stage.command(Command::StopEndpoint { at, play: None });
+    let stop = stage.command(Command::StopEndpoint { at, play: None });
     let removal = stage.remove_endpoint(0);
     stage.run(1);
-    let of_index = |reply: &FromWorker<SimPrepared>| matches!(reply, FromWorker::Event(event) if event.endpoint == Some(at));
-    let stopped = |reply: &FromWorker<SimPrepared>| {
-        matches!(reply, FromWorker::Event(event)
-            if event.kind == EventKind::Played { play: PlayId(4), complete: false })
+    let told = |wanted: EventKind| {
+        let is = |reply: &FromWorker<SimPrepared>| matches!(reply, FromWorker::Event(event) if event.endpoint == Some(at) && event.kind == wanted);
+        stage.replies.iter().position(is).expect("the event")
     };
-    let removed =
-        |reply: &FromWorker<SimPrepared>| matches!(reply, FromWorker::Done { id, .. } if *id == removal);
-    let last_event = stage
-        .replies
-        .iter()
-        .rposition(of_index)
-        .expect("events of endpoint 0");
-    let outcome = stage.replies.iter().position(removed).unwrap();
-    assert!(stage.replies.iter().any(stopped));
-    assert!(last_event < outcome, "{:?}", stage.replies);
+    let answered = |wanted: u64| {
+        let is =
+            |reply: &FromWorker<SimPrepared>| matches!(reply, FromWorker::Done { id, .. } if *id == wanted);
+        stage.replies.iter().position(is).expect("the outcome")
+    };
+    let stopped = told(EventKind::Played {
+        play: PlayId(4),
+        complete: false,
+    });
+    assert!(stopped < answered(stop), "{:?}", stage.replies);
+    assert!(answered(stop) < answered(removal));
 }
 
 #[test]
