@@ -159,7 +159,8 @@ pub struct Counters {
     pub encodes: [u64; Codec::ALL.len()],
     /// Conference ticks run.
     pub ticks: u64,
-    /// Payloads passed through untouched.
+    /// Payloads passed through untouched, counted like encodes: one for all listeners of a codec,
+    /// one for each talker who hears another.
     pub passthrough: u64,
     /// Key presses reported.
     pub digits: u64,

@@ -229,7 +229,9 @@ fn contributing_sources_are_the_others_loudest_first() {
     lab.engine.set_csrc(false);
     lab.clear();
     lab.run(100);
-    assert!(lab.heard(listener).iter().all(|packet| packet.csrc.is_empty()));
+    for leg in [listener, 5] {
+        assert!(lab.heard(leg).iter().all(|packet| packet.csrc.is_empty()));
+    }
 }
 
 #[test]
@@ -253,6 +255,16 @@ fn long_packets_list_everybody_who_is_in_them() {
         let mut csrc = packet.csrc.clone();
         csrc.sort_unstable();
         assert_eq!(csrc, [0x00B0_0001, 0x00B0_0002, 0x00B0_0003]);
+    }
+    lab.hush(2);
+    lab.run(300);
+    lab.clear();
+    lab.run(300);
+    for packet in lab.heard(listener) {
+        assert!(
+            !packet.csrc.contains(&0x00B0_0002),
+            "only those who are in this packet"
+        );
     }
 }
 

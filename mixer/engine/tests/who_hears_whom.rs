@@ -311,6 +311,80 @@ fn a_play_to_all_is_in_everybodys_mix_and_to_one_over_its_own() {
 }
 
 #[test]
+fn a_play_is_heard_over_one_talker_and_over_nobody() {
+    for talkers in [0, 1] {
+        let mut lab = Lab::new();
+        let room = lab.add_conference(5);
+        for leg in 0..3 {
+            let phone = lab.add(room, Codec::Pcmu);
+            if leg < talkers {
+                lab.say(phone, tone(TONES[0], 6000.0));
+            }
+        }
+        lab.must(Command::PlayToConference {
+            at: room,
+            play: tone_play(7, 2117, 5_000),
+        });
+        lab.run(1000);
+        lab.clear();
+        lab.run(1000);
+        for leg in 0..3 {
+            let pcm = lab.pcm(leg);
+            let talker = if leg < talkers || talkers == 0 {
+                0.0
+            } else {
+                6000.0
+            };
+            assert!((amplitude(&pcm, 2117.0) - 3276.7).abs() < 38.0);
+            assert!((amplitude(&pcm, TONES[0]) - talker).abs() < 69.0);
+        }
+    }
+}
+
+#[test]
+fn a_lone_talker_with_gain_is_not_passed_through() {
+    let mut lab = Lab::new();
+    let room = lab.add_conference(5);
+    let (talker, listener) = (lab.add(room, Codec::Pcmu), lab.add(room, Codec::Pcmu));
+    lab.say(talker, tone(TONES[0], 6000.0));
+    let at = lab.phones[talker].at;
+    lab.must(Command::Gain { at, centibel: -2000 });
+    lab.run(1000);
+    lab.clear();
+    lab.run(1000);
+    assert!((amplitude(&lab.pcm(listener), TONES[0]) - 600.0).abs() < 7.0);
+}
+
+#[test]
+fn after_a_hold_a_leg_is_mixed_again_within_100_ms() {
+    let mut lab = Lab::new();
+    let room = lab.add_conference(5);
+    let (talker, listener) = (lab.add(room, Codec::Pcmu), lab.add(room, Codec::Pcmu));
+    lab.say(talker, |n| noise(0, n, 4_000));
+    lab.run(1000);
+    let plan = lab.phones[talker].plan;
+    let mut held = plan;
+    held.direction.receive = false;
+    lab.set_media(talker, held);
+    lab.clear();
+    lab.run(1000);
+    assert!(
+        lab.heard(listener)
+            .iter()
+            .all(|packet| packet.payload == [0xFF; 160])
+    );
+    lab.set_media(talker, plan);
+    lab.clear();
+    lab.run(200);
+    assert!(
+        lab.heard(listener)[5..]
+            .iter()
+            .all(|packet| packet.payload != [0xFF; 160]),
+        "M-65"
+    );
+}
+
+#[test]
 fn encodes_are_the_formats_in_use_plus_the_contributors() {
     let mut lab = Lab::new();
     let room = lab.add_conference(5);
