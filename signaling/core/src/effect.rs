@@ -134,6 +134,10 @@ pub struct MediaDescription {
 }
 
 /// A change of the conferencing store.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most changes are dialogs; a box would only add a step"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreChange {
     /// Insert or replace.

@@ -278,10 +278,12 @@ impl Core {
         let (reply, cause) = match failure {
             SetupFailure::Session(refusal) => (self.session_refusal(&refusal), LeaveCause::SetupFailed),
             SetupFailure::Reason(reason) => {
-                let cause = match reason {
-                    Reason::Cancelled => LeaveCause::Cancelled,
-                    Reason::Ending => LeaveCause::Ended,
-                    _ => LeaveCause::SetupFailed,
+                let cause = if reason == Reason::Cancelled {
+                    LeaveCause::Cancelled
+                } else if reason == Reason::Ending {
+                    LeaveCause::Ended
+                } else {
+                    LeaveCause::SetupFailed
                 };
                 (self.refusal(&reason), cause)
             }

@@ -20,7 +20,7 @@ impl Core {
         match wire::read(bytes, flow) {
             Incoming::Request(request) => self.on_wire_request(request, flow),
             Incoming::Response(response) => {
-                let upward = self.transactions.receive_response(&mut self.out, response);
+                let upward = self.transactions.receive_response(&mut self.out, *response);
                 self.on_upward(upward);
             }
             Incoming::Refused { echo, status, phrase } => {
@@ -174,24 +174,27 @@ impl Core {
             return;
         };
         let leaving = matches!(call.phase, Phase::Leaving { .. });
-        let checked = match request.method {
-            Method::Bye => call.dialog.advance(request),
-            _ if leaving => Err(Reason::NoDialog),
-            _ => checks::required_options(request).and_then(|()| call.dialog.advance(request)),
+        let checked = if request.method == Method::Bye {
+            call.dialog.advance(request)
+        } else if leaving {
+            Err(Reason::NoDialog)
+        } else {
+            checks::required_options(request).and_then(|()| call.dialog.advance(request))
         };
         if let Err(reason) = checked {
             self.reject_in_dialog(id, transaction, &reason.into());
             return;
         }
-        match request.method {
-            Method::Bye => self.on_bye(id, transaction),
-            Method::Invite | Method::Update => self.on_change(id, transaction, request, flow),
-            Method::Info => self.on_info(id, transaction, request),
-            _ => {
-                let (reply, tag) = (self.capabilities(request, flow), self.tag_of(id));
-                self.answer(transaction, &reply, &tag);
-                self.save_if_saved(id);
-            }
+        if request.method == Method::Bye {
+            self.on_bye(id, transaction);
+        } else if matches!(request.method, Method::Invite | Method::Update) {
+            self.on_change(id, transaction, request, flow);
+        } else if request.method == Method::Info {
+            self.on_info(id, transaction, request);
+        } else {
+            let (reply, tag) = (self.capabilities(request, flow), self.tag_of(id));
+            self.answer(transaction, &reply, &tag);
+            self.save_if_saved(id);
         }
     }
 
@@ -318,6 +321,7 @@ fn transport_parameter(transport: Transport) -> &'static str {
 }
 
 /// A closed set of names for metrics.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other methods have one name")]
 fn method_name(method: &Method) -> &'static str {
     match method {
         Method::Invite => "INVITE",

@@ -103,9 +103,11 @@ impl Core {
             return;
         };
         if self.is_in_setup(id) {
-            let refused = match cause {
-                LeaveCause::MixerLost => Reason::Overloaded(None),
-                _ => Reason::Ending,
+            let mixer_lost = cause == LeaveCause::MixerLost;
+            let refused = if mixer_lost {
+                Reason::Overloaded(None)
+            } else {
+                Reason::Ending
             };
             self.give_up_setup(id, SetupFailure::Reason(refused));
         } else {

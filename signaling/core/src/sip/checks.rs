@@ -6,6 +6,10 @@ use super::wire::{self, ContentType, HeaderName, Method, Request, Scheme, To};
 use crate::limits;
 
 /// Whether the method is served, known, or neither.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other known method is not served"
+)]
 pub(crate) fn method(method: &Method) -> Result<(), Reason> {
     match method {
         Method::Invite | Method::Ack | Method::Bye | Method::Cancel => Ok(()),

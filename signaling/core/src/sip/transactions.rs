@@ -156,10 +156,10 @@ impl Transactions {
     }
 
     /// Takes a response.
-    pub(crate) fn receive_response(&mut self, out: &mut Outbox, response: Box<Response>) -> Option<Upward> {
+    pub(crate) fn receive_response(&mut self, out: &mut Outbox, response: Response) -> Option<Upward> {
         match self
             .layer
-            .receive(Message::Response(*response), Reliability::Unreliable)
+            .receive(Message::Response(response), Reliability::Unreliable)
         {
             Dispatch::Matched { key, outputs } => {
                 let id = *self.ids.get(&key)?;
@@ -328,6 +328,10 @@ fn key_of(request: &Request, derive: impl Fn(&Request) -> Option<TransactionKey>
     derive(&request)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "requests and ACKs go up whole, not in the slim form the layer keeps"
+)]
 fn upward_of(transaction: TransactionId, event: TuEvent) -> Option<Upward> {
     match event {
         TuEvent::Response(response) => Some(Upward::Response {
@@ -335,7 +339,6 @@ fn upward_of(transaction: TransactionId, event: TuEvent) -> Option<Upward> {
             response,
         }),
         TuEvent::Timeout | TuEvent::TransportError => Some(Upward::Unanswered(transaction)),
-        // Requests and ACKs go up whole, not in the slim form that the layer keeps.
         _ => None,
     }
 }

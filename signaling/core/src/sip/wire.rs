@@ -29,7 +29,7 @@ pub(crate) enum Incoming {
     /// A request that may only be answered.
     Refused {
         /// What the answer repeats.
-        echo: Echo,
+        echo: Box<Echo>,
         /// Status of the answer.
         status: u16,
         /// Reason phrase of the answer.
@@ -81,7 +81,7 @@ fn accept_request(mut request: Request, flow: &Flow) -> Incoming {
     }
     match Echo::of_request(&request, flow) {
         Some(echo) => Incoming::Refused {
-            echo,
+            echo: Box::new(echo),
             status: finding.status(),
             phrase: phrase_of_finding(&finding),
         },
@@ -109,6 +109,7 @@ fn phrase_of_finding(finding: &Finding) -> &'static str {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other errors are plain 400s")]
 fn refuse_bytes(bytes: &Bytes, flow: &Flow, error: &ParseError) -> Incoming {
     let line_end = bytes
         .iter()
@@ -129,7 +130,11 @@ fn refuse_bytes(bytes: &Bytes, flow: &Flow, error: &ParseError) -> Incoming {
         _ => (400, "Bad Request"),
     };
     match Echo::salvage(bytes, flow) {
-        Some(echo) => Incoming::Refused { echo, status, phrase },
+        Some(echo) => Incoming::Refused {
+            echo: Box::new(echo),
+            status,
+            phrase,
+        },
         None => Incoming::Unreadable("beyond repair"),
     }
 }

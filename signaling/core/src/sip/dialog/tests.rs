@@ -16,10 +16,10 @@ fn invite(extra: &str) -> Box<Request> {
          From: \"B\" <sip:b@x>;tag=their\r\nTo: <sip:conf-1@x>\r\nCall-ID: c\r\nCSeq: 7 INVITE\r\n\
          Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
     );
-    match wire::read(&Bytes::from(text), &flow(Transport::Udp)) {
-        Incoming::Request(request) => request,
-        other => panic!("{other:?}"),
-    }
+    let Incoming::Request(request) = wire::read(&Bytes::from(text.clone()), &flow(Transport::Udp)) else {
+        panic!("{text}");
+    };
+    request
 }
 
 fn bye(dialog: &mut Dialog, direct: bool) -> (String, Flow) {

@@ -17,10 +17,10 @@ fn options(extra: &str) -> String {
 }
 
 fn request(text: &str, transport: Transport) -> Box<Request> {
-    match read(&Bytes::from(text.to_owned()), &flow(transport)) {
-        Incoming::Request(request) => request,
-        other => panic!("{text}: {other:?}"),
-    }
+    let Incoming::Request(request) = read(&Bytes::from(text.to_owned()), &flow(transport)) else {
+        panic!("{text}");
+    };
+    request
 }
 
 fn via_of(request: &Request) -> String {
@@ -153,7 +153,7 @@ fn what_cannot_be_read_is_answered_when_possible() {
                 Some(status)
             }
             Incoming::Unreadable(_) => None,
-            other => panic!("{text}: {other:?}"),
+            Incoming::Request(_) | Incoming::Response(_) | Incoming::KeepAlive => panic!("{text}"),
         };
         assert_eq!(status, expected, "{text}");
     }
