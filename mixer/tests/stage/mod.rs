@@ -190,7 +190,11 @@ impl Phone {
         let mut packet = [0xFF; 172];
         let pitch = 4 + at as usize % 20;
         for (place, sample) in packet[12..].iter_mut().enumerate() {
-            *sample = if (place / pitch).is_multiple_of(2) { 0x90 } else { 0x10 };
+            *sample = if (place / pitch).is_multiple_of(2) {
+                0x90
+            } else {
+                0x10
+            };
         }
         Self {
             at: EndpointIndex(at),
