@@ -125,6 +125,17 @@ impl Bench {
             .count()
     }
 
+    /// Packets that wait in slots.
+    fn waiting(&self) -> u64 {
+        let mut count = 0;
+        let mut oldest = self.buffer.slots.oldest();
+        while let Some((_, stored)) = oldest {
+            count += 1;
+            oldest = self.buffer.slots.from(stored.sequence + 1);
+        }
+        count
+    }
+
     /// Numbers of the packets that were passed through.
     fn numbers(&self) -> Vec<u64> {
         self.heard

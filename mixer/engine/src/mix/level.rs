@@ -77,7 +77,6 @@ impl TalkDetector {
 /// -45 dBov: two frames of three at this level are talk.
 const TALK_ON: u32 = 33_953;
 
-
 /// 300 ms of quiet frames end a talk spurt.
 const TALK_OFF_FRAMES: u8 = 15;
 

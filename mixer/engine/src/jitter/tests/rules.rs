@@ -342,6 +342,45 @@ fn a_backlog_at_the_start_is_not_kept_as_delay() {
         bench.outcome(FrameOutcome::NetworkLost) + bench.outcome(FrameOutcome::NetworkLate),
         0
     );
+    // Every packet was kept and heard, or kept and left out, or had no slot, or waits.
+    let own = bench.buffer.counters();
+    assert_eq!((own.received, own.early), (100 - 1, 1));
+    assert_eq!(bench.outcome(FrameOutcome::Skew), own.left_out);
+    assert_eq!(
+        own.received - bench.outcome(FrameOutcome::Played) - own.left_out,
+        bench.waiting()
+    );
+    assert!(own.left_out >= 16 + 4, "{own:?}");
+}
+
+#[test]
+fn what_finds_no_slot_is_early_and_two_of_them_begin_anew() {
+    for slots in [16, 32] {
+        let talker = Talker::new();
+        let mut bench = Bench::new(slots);
+        bench.insert(&talker.packet(0, Duration::ZERO));
+        bench.tick(ms(1010));
+        // Packet 1 is missing, so that 2 is the oldest that waits.
+        let last = u64::from(slots) + 1;
+        for n in (2..=last).rev() {
+            assert_eq!(
+                bench.insert(&talker.packet(n, Duration::ZERO)),
+                Insert::Stored,
+                "{n} of {slots}"
+            );
+        }
+        assert_eq!(
+            bench.insert(&talker.packet(last + 1, Duration::ZERO)),
+            Insert::Early
+        );
+        assert_eq!(
+            bench.insert(&talker.packet(last + 2, Duration::ZERO)),
+            Insert::Resynced
+        );
+        assert_eq!(bench.outcome(FrameOutcome::Skew), u64::from(slots));
+        assert_eq!(bench.waiting(), 1);
+        bench.check_totals();
+    }
 }
 
 #[test]
