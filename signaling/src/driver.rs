@@ -215,7 +215,11 @@ impl Driver {
 
     fn perform_one(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { flow, bytes } => self.sinks.transports.send(flow, bytes),
+            Effect::Send { flow, bytes } => {
+                if !self.sinks.transports.send(flow, bytes) {
+                    self.backlog.push_back(Input::FlowFailed { flow });
+                }
+            }
             Effect::Mixer { id, mixer, request } => {
                 self.asked_at.insert(id, self.clock.now());
                 if let Err(reply) = self.sinks.link.submit(Job { id, mixer, request }) {

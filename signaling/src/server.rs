@@ -157,7 +157,7 @@ fn restored_core(
         dialogs = contents.dialogs.len(),
         mixer_conferences = mixer_conferences.len(),
         endpoints = endpoints.len(),
-        "restored"
+        "found at start"
     );
     let Contents { conferences, dialogs } = contents;
     core.handle(

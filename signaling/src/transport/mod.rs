@@ -1,7 +1,7 @@
 //! SIP sockets: bytes in, bytes out, connections reused. Knows nothing of SIP beyond framing.
 //!
 //! Invariants: every queue is bounded; nothing here makes the driver wait: [`Transports::send`]
-//! returns at once and tells of failure later by [`Input::FlowFailed`]. A datagram that finds the
+//! returns at once, and what fails later is told by [`Input::FlowFailed`]. A datagram that finds the
 //! driver's queue full is dropped and counted (the peer repeats it); a stream is read no further
 //! until there is room.
 
@@ -106,8 +106,9 @@ impl Bound {
 }
 
 impl Transports {
-    /// Sends one message without waiting.
-    pub fn send(&self, flow: Flow, bytes: Bytes) {
+    /// Sends one message without waiting. False: this flow cannot carry it, now or later.
+    #[must_use]
+    pub fn send(&self, flow: Flow, bytes: Bytes) -> bool {
         match flow.transport {
             Transport::Udp => self.udp.send(flow, &bytes),
             Transport::Tcp => self.tcp.send(flow, bytes),

@@ -93,26 +93,28 @@ impl TcpConnections {
 
     /// Queues one message on the connection of the flow, else on one to the same peer, else on a
     /// new one.
-    pub(super) fn send(&self, flow: Flow, bytes: Bytes) {
+    pub(super) fn send(&self, flow: Flow, bytes: Bytes) -> bool {
         let mut table = self.shared.table();
         let open = table
             .open
             .get(&flow.connection)
             .or_else(|| table.open.values().find(|c| c.remote == flow.remote));
         if let Some(connection) = open {
-            if connection.messages.try_send(bytes).is_err() {
+            let queued = connection.messages.try_send(bytes).is_ok();
+            if !queued {
                 self.shared.metrics.dropped(Dropped::TcpQueueFull);
             }
-            return;
+            return queued;
         }
         if table.open.len() >= self.shared.connections_max {
             self.shared.metrics.dropped(Dropped::TcpConnectionLimit);
-            return;
+            return false;
         }
         let (number, queue) = table.register(flow.remote, Some(bytes));
         drop(table);
         self.shared.count();
         tokio::spawn(open_connection(Arc::clone(&self.shared), flow, number, queue));
+        true
     }
 }
 
@@ -192,7 +194,7 @@ async fn open_connection(shared: Arc<Shared>, flow: Flow, number: u64, queue: mp
             // Messages on it carry the listener's address as ours: Contacts must name a port that
             // accepts, not the one the system chose.
             serve(
-                shared,
+                Arc::clone(&shared),
                 stream,
                 Flow {
                     connection: number,
@@ -202,11 +204,10 @@ async fn open_connection(shared: Arc<Shared>, flow: Flow, number: u64, queue: mp
             )
             .await;
         }
-        Ok(Err(_)) | Err(_) => {
-            shared.remove(number);
-            let _ = shared.inputs.send(Input::FlowFailed { flow }).await;
-        }
+        Ok(Err(_)) | Err(_) => shared.remove(number),
     }
+    // Requests that wait for an answer know the flow they were sent on, not the number of this.
+    let _ = shared.inputs.send(Input::FlowFailed { flow }).await;
 }
 
 /// Reads and writes one connection until either ends.

@@ -70,7 +70,7 @@ async fn udp_goes_both_ways_over_ipv4_and_ipv6() {
             SocketAddr::new(reachable.parse().unwrap(), port),
             "never 0.0.0.0"
         );
-        transports.send(flow, Bytes::from_static(b"answer"));
+        assert!(transports.send(flow, Bytes::from_static(b"answer")));
         let answer = client(move || {
             let mut buffer = [0; 100];
             let length = peer.recv(&mut buffer).unwrap();
@@ -78,6 +78,11 @@ async fn udp_goes_both_ways_over_ipv4_and_ipv6() {
         })
         .await;
         assert_eq!(answer, b"answer");
+        let other = SocketAddr::new(reachable.parse().unwrap(), port ^ 1);
+        assert!(
+            !transports.send(Flow { local: other, ..flow }, Bytes::new()),
+            "no such socket of ours"
+        );
     }
 }
 
@@ -121,15 +126,13 @@ async fn tcp_frames_answers_and_pings() {
             (MESSAGE, MESSAGE)
         );
         assert_eq!((flow.local, flow.remote), (address, peer.local_addr().unwrap()));
-        transports.send(flow, Bytes::from_static(b"answer"));
+        assert!(transports.send(flow, Bytes::from_static(b"answer")));
         // The connection is known by its number and, when that is gone, by its peer.
-        transports.send(
-            Flow {
-                connection: 9_999,
-                ..flow
-            },
-            Bytes::from_static(b"second"),
-        );
+        let renumbered = Flow {
+            connection: 9_999,
+            ..flow
+        };
+        assert!(transports.send(renumbered, Bytes::from_static(b"second")));
         client(move || {
             let mut answer = [0; 12];
             (&peer).read_exact(&mut answer).unwrap();
@@ -156,7 +159,7 @@ async fn a_lost_stream_is_opened_anew_or_reported() {
         remote: peer.local_addr().unwrap(),
         connection: 7,
     };
-    transports.send(flow, Bytes::from_static(MESSAGE));
+    assert!(transports.send(flow, Bytes::from_static(MESSAGE)));
     let stream = client(move || {
         let (mut stream, _) = peer.accept().unwrap();
         let mut message = vec![0; MESSAGE.len()];
@@ -173,9 +176,15 @@ async fn a_lost_stream_is_opened_anew_or_reported() {
         "our Contact's port, not an ephemeral one"
     );
     drop(stream);
-    assert!(matches!(queue.recv().await, Some(Input::FlowFailed { .. })));
+    for closed in [back, flow] {
+        let failed = queue.recv().await;
+        assert!(
+            matches!(failed, Some(Input::FlowFailed { flow }) if flow == closed),
+            "{failed:?}"
+        );
+    }
     // Now nobody listens there.
-    transports.send(flow, Bytes::from_static(MESSAGE));
+    assert!(transports.send(flow, Bytes::from_static(MESSAGE)));
     let failed = tokio::time::timeout(Duration::from_secs(10), queue.recv())
         .await
         .unwrap();

@@ -72,14 +72,16 @@ impl UdpSockets {
         })
     }
 
-    /// Sends one datagram. A failure is counted only: UDP peers repeat, and the transaction timers
-    /// of the core end what nobody answers.
-    pub(super) fn send(&self, flow: Flow, bytes: &Bytes) {
+    /// Sends one datagram. One that finds the buffer full is lost like any other: UDP peers repeat.
+    pub(super) fn send(&self, flow: Flow, bytes: &Bytes) -> bool {
         let socket = self.sockets.iter().find(|(bound, _)| serves(*bound, flow.local));
-        let sent = socket.is_some_and(|(_, socket)| socket.try_send_to(bytes, flow.remote).is_ok());
-        if !sent {
-            self.metrics.dropped(Dropped::UdpSendFailed);
-        }
+        let sent = match socket {
+            Some((_, socket)) => socket.try_send_to(bytes, flow.remote).map(|_| ()),
+            None => Err(io::ErrorKind::AddrNotAvailable.into()),
+        };
+        let Err(error) = sent else { return true };
+        self.metrics.dropped(Dropped::UdpSendFailed);
+        error.kind() == io::ErrorKind::WouldBlock
     }
 }
 
