@@ -2,7 +2,7 @@
 
 use super::{Call, CallId, Leg, Phase};
 use crate::Core;
-use crate::conference::{Asker, Join, LeaveCause, Refused};
+use crate::conference::{Asker, Join, JoinOutcome, LeaveCause, Refused};
 use crate::effect::{LogLevel, MediaDescription, MixerRequest};
 use crate::hosting::Asked;
 use crate::input::Flow;
@@ -63,33 +63,18 @@ impl Core {
         } else {
             None
         };
-        if !self.hosts.can_host() {
-            return Err(Reason::Overloaded(None).into());
-        }
-        let join = Join {
-            conference: &conference,
-            address: &dialog.remote_uri,
-            display_name: &display_name(request),
-            call_id: &dialog.call_id,
+        let remote_sdp = if has_offer {
+            wire::text(request.body())
+        } else {
+            String::new()
         };
-        let asker = Asker::Trusted {
-            identity: dialog.remote_uri.to_string(),
-        };
-        let outcome = self
-            .conferences
-            .join(&asker, &join, self.wall)
-            .map_err(refused_join)?;
-        let detail = format!(
-            "{} endpoint {} from {}",
-            dialog.remote_uri, outcome.endpoint, flow.remote
-        );
-        let call_id = dialog.call_id.clone();
-        let direct = self.config.learns_source(flow.remote.ip());
-        let session_id = self.out.random.next_u64();
+        let outcome = self.let_in(request, &dialog, &conference)?;
         let endpoint = outcome.endpoint.clone();
+        let detail = format!("endpoint {endpoint} from {}", flow.remote);
+        let (call_id, conference) = (dialog.call_id.clone(), outcome.conference.clone());
         let call = Call {
             dialog,
-            conference: outcome.conference.clone(),
+            conference: outcome.conference,
             endpoint: outcome.endpoint,
             phase: Phase::Setup {
                 invite: transaction,
@@ -97,18 +82,14 @@ impl Core {
                 guard: None,
             },
             leg: Leg::None,
-            session: LocalSession::new(session_id),
+            session: LocalSession::new(self.out.random.next_u64()),
             local_sdp: Box::default(),
-            remote_sdp: if has_offer {
-                wire::text(request.body()).into()
-            } else {
-                Box::default()
-            },
+            remote_sdp: remote_sdp.into(),
             unacked: None,
             change: None,
             saved: false,
             active_seen: false,
-            direct,
+            direct: self.config.learns_source(flow.remote.ip()),
         };
         let Some(id) = self.calls.insert(call) else {
             // Our own tag is new, so this cannot happen; if it does, nobody stays in the roster.
@@ -116,23 +97,47 @@ impl Core {
                 .leave(endpoint.as_str(), LeaveCause::SetupFailed, self.wall);
             return Err(Reason::Internal.into());
         };
-        let handle = self.out.timer(limits::SETUP_MAX, Due::GiveUp(id));
-        if let Some(Call {
-            phase: Phase::Setup { guard, .. },
-            ..
-        }) = self.calls.get_mut(id)
-        {
-            *guard = Some(handle);
-        }
+        self.arm_guard(id);
         self.calls.bind(transaction, id);
         self.out.log(
             LogLevel::Info,
             "call arrived",
             &call_id,
-            outcome.conference.as_str(),
+            conference.as_str(),
             &detail,
         );
         Ok(id)
+    }
+
+    fn let_in(
+        &mut self,
+        request: &Request,
+        dialog: &Dialog,
+        conference: &str,
+    ) -> Result<JoinOutcome, Reason> {
+        if !self.hosts.can_host() {
+            return Err(Reason::Overloaded(None));
+        }
+        let join = Join {
+            conference,
+            address: &dialog.remote_uri,
+            display_name: &display_name(request),
+            call_id: &dialog.call_id,
+        };
+        let asker = Asker::Trusted {
+            identity: dialog.remote_uri.to_string(),
+        };
+        self.conferences
+            .join(&asker, &join, self.wall)
+            .map_err(refused_join)
+    }
+
+    fn arm_guard(&mut self, id: CallId) {
+        let handle = self.out.timer(limits::SETUP_MAX, Due::GiveUp(id));
+        let phase = self.calls.get_mut(id).map(|call| &mut call.phase);
+        if let Some(Phase::Setup { guard, .. }) = phase {
+            *guard = Some(handle);
+        }
     }
 
     /// Asks the mixer for the endpoint of a call whose conference is there.

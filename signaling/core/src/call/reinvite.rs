@@ -56,32 +56,45 @@ impl Core {
             self.refresh(id, transaction, cseq, invite);
             return Ok(());
         };
-        if let Some(number) = call.session.renumbered(&plan) {
-            let detail = format!("payload type {number} has a new meaning");
-            self.out.log(
-                LogLevel::Warn,
-                "payload type reused",
-                &call.dialog.call_id,
-                call.conference.as_str(),
-                &detail,
-            );
-        }
         let remote_sdp: Box<str> = wire::text(request.body()).into();
-        let same = remote_sdp == call.remote_sdp;
-        let media = with_learning(plan.agreed.description.clone(), call.direct, flow.remote.ip());
-        call.change = Some(Box::new(Change {
+        let change = Change {
             transaction,
             cseq,
             invite,
             plan,
             remote_sdp,
             asked: None,
-        }));
+        };
+        self.apply(id, change);
+        Ok(())
+    }
+
+    /// Asks the mixer for a change, or finishes it at once when there is nothing to ask (M-68).
+    fn apply(&mut self, id: CallId, change: Change) {
+        let Some(call) = self.calls.get_mut(id) else {
+            return;
+        };
+        let (call_id, conference) = (&call.dialog.call_id, call.conference.to_string());
+        if let Some(number) = call.session.renumbered(&change.plan) {
+            let detail = format!("payload type {number} has a new meaning");
+            self.out.log(
+                LogLevel::Warn,
+                "payload type reused",
+                call_id,
+                &conference,
+                &detail,
+            );
+        }
+        let same = change.remote_sdp == call.remote_sdp;
+        let description = change.plan.agreed.description.clone();
+        let media = with_learning(description, call.direct, call.dialog.flow.remote.ip());
+        let (transaction, invite) = (change.transaction, change.invite);
+        let endpoint = call.endpoint.to_string();
+        call.change = Some(Box::new(change));
         if same {
             self.finish_change(id);
-            return Ok(());
+            return;
         }
-        let (conference, endpoint) = (call.conference.to_string(), call.endpoint.to_string());
         self.calls.bind(transaction, id);
         if invite {
             self.answer(transaction, &Reply::new(100), "");
@@ -102,7 +115,6 @@ impl Core {
         if let Some(change) = self.calls.get_mut(id).and_then(|call| call.change.as_mut()) {
             change.asked = Some(request);
         }
-        Ok(())
     }
 
     /// Without a session description: a re-INVITE gets our offer (M-67), an UPDATE only refreshes.

@@ -250,7 +250,11 @@ impl Core {
         let name = user.strip_prefix(CONFERENCE_PREFIX).unwrap_or(&user);
         let contact = match self.conferences.get(name) {
             Some(conference) => self.focus_contact(conference.id().as_str(), flow),
-            None => format!("<sip:{}{}>", flow.local, transport_parameter(flow.transport)),
+            None => format!(
+                "<sip:{}{}>",
+                self.host_port(flow),
+                transport_parameter(flow.transport)
+            ),
         };
         Reply::new(200)
             .with(HeaderName::Contact, contact)
@@ -265,8 +269,16 @@ impl Core {
         let transport = transport_parameter(flow.transport);
         format!(
             "<sip:{CONFERENCE_PREFIX}{conference}@{}{transport}>;isfocus",
-            flow.local
+            self.host_port(flow)
         )
+    }
+
+    /// How peers reach us: the address they used, or our domain when only the port of it is known.
+    fn host_port(&self, flow: &Flow) -> String {
+        if flow.local.ip().is_unspecified() {
+            return format!("{}:{}", self.config.domain, flow.local.port());
+        }
+        flow.local.to_string()
     }
 
     /// Our tag of a call, or a new one.

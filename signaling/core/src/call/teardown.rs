@@ -222,6 +222,6 @@ fn record(call: &Call, muted: bool, joined: crate::time::WallTime) -> DialogReco
 /// Reason header of a BYE (RFC 3326).
 pub(crate) const REASON_MIXER_LOST: &str = "SIP;cause=503;text=\"Mixer lost\"";
 pub(crate) const REASON_MEDIA_TIMEOUT: &str = "SIP;cause=408;text=\"Media timeout\"";
-pub(crate) const REASON_KICKED: &str = "SIP;cause=200;text=\"Removed by operator\"";
-pub(crate) const REASON_ENDED: &str = "SIP;cause=200;text=\"Conference ended\"";
+pub(crate) const REASON_KICKED: &str = "Q.850;cause=16;text=\"Removed by operator\"";
+pub(crate) const REASON_ENDED: &str = "Q.850;cause=16;text=\"Conference ended\"";
 pub(crate) const REASON_RESTART: &str = "SIP;cause=503;text=\"Restarted\"";

@@ -1,6 +1,9 @@
 //! The core as peers, mixers, stores and operators see it: bytes and inputs in, effects out.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets something else than it expects shall stop")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets something else than it expects shall stop"
+)]
 #![expect(clippy::wildcard_enum_match_arm, reason = "tests look at one case among many")]
 
 mod admin;

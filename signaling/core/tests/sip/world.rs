@@ -86,75 +86,54 @@ impl FakeMixer {
             self.refusals.pop_front();
             return refused(reason);
         }
-        let missing = refused(MixerRefusal::NotFound);
+        self.perform(request)
+            .unwrap_or_else(|| refused(MixerRefusal::NotFound))
+    }
+
+    /// None: no such conference or endpoint.
+    fn perform(&mut self, request: &MixerRequest) -> Option<MixerReply> {
         match request {
             MixerRequest::CreateConference { conference } => {
                 let former = self.conferences.insert(conference.clone(), BTreeMap::new());
                 assert!(former.is_none(), "{conference} made twice");
-                MixerReply::Done
             }
-            MixerRequest::RemoveConference { conference } => self
-                .conferences
-                .remove(conference)
-                .map_or(missing, |_| MixerReply::Done),
+            MixerRequest::RemoveConference { conference } => {
+                self.conferences.remove(conference)?;
+            }
             MixerRequest::Lock { conference, .. } => {
-                if self.conferences.contains_key(conference) {
-                    MixerReply::Done
-                } else {
-                    missing
-                }
+                self.conferences.get(conference)?;
             }
             MixerRequest::CreateEndpoint {
                 conference,
                 endpoint,
                 media,
             } => {
-                let Some(members) = self.conferences.get_mut(conference) else {
-                    return missing;
-                };
-                assert!(
-                    members.insert(endpoint.clone(), media.clone()).is_none(),
-                    "{endpoint} made twice"
-                );
+                let former = self
+                    .conferences
+                    .get_mut(conference)?
+                    .insert(endpoint.clone(), media.clone());
+                assert!(former.is_none(), "{endpoint} made twice");
                 self.next_port += 2;
-                MixerReply::EndpointCreated {
-                    local: ([192, 0, 2, 1], 20000 + self.next_port).into(),
-                }
+                let local = ([192, 0, 2, 1], 20000 + self.next_port).into();
+                return Some(MixerReply::EndpointCreated { local });
             }
             MixerRequest::SetMedia {
                 conference,
                 endpoint,
                 media,
             } => {
-                match self
-                    .conferences
-                    .get_mut(conference)
-                    .and_then(|members| members.get_mut(endpoint))
-                {
-                    Some(known) => {
-                        *known = Some(media.clone());
-                        MixerReply::Done
-                    }
-                    None => missing,
-                }
+                *self.conferences.get_mut(conference)?.get_mut(endpoint)? = Some(media.clone());
             }
             MixerRequest::Mute {
                 conference, endpoint, ..
             } => {
-                let there = self
-                    .conferences
-                    .get(conference)
-                    .is_some_and(|all| all.contains_key(endpoint));
-                if there { MixerReply::Done } else { missing }
+                self.conferences.get(conference)?.get(endpoint)?;
             }
             MixerRequest::RemoveEndpoint { conference, endpoint } => {
-                let removed = self
-                    .conferences
-                    .get_mut(conference)
-                    .and_then(|all| all.remove(endpoint));
-                removed.map_or(missing, |_| MixerReply::Done)
+                self.conferences.get_mut(conference)?.remove(endpoint)?;
             }
         }
+        Some(MixerReply::Done)
     }
 
     pub(crate) fn kinds(&self) -> Vec<&'static str> {
