@@ -62,7 +62,7 @@ pub struct Options {
     /// Measure delay only, for all of `--seconds`
     #[arg(long)]
     pub delay: bool,
-    /// Seed of phases, tags and identifiers
+    /// Seed of tones, phases and RTP start values
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Print the report as JSON

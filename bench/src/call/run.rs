@@ -1,5 +1,7 @@
 //! A run from options to report.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -133,6 +135,11 @@ impl Plan {
     }
 }
 
+/// Call-IDs, tags and branches must differ from run to run (RFC 3261 8.1.1.4), whatever the seed.
+fn unique() -> Seed {
+    Seed::new(RandomState::new().build_hasher().finish())
+}
+
 /// Opens SIP and RTP sockets; also says how many calls per second to hang up.
 fn open(options: &Options, plan: &Plan) -> Result<(Stage<UringIo>, f64), CallError> {
     if let Some(id) = options.core
@@ -152,7 +159,7 @@ fn open(options: &Options, plan: &Plan) -> Result<(Stage<UringIo>, f64), CallErr
         target: options.target,
         transport,
     };
-    let uac = Uac::new(ends, options.codec, Seed::new(seed.bits()));
+    let uac = Uac::new(ends, options.codec, unique());
     let mut io = UringIo::new(&UringConfig::new(Clock::start(), options.legs)).map_err(failed("io_uring"))?;
     let mut legs = Vec::with_capacity(plan.sources.len());
     for (index, (&conference, source)) in (0u32..).zip(plan.conference.iter().zip(&plan.sources)) {
