@@ -117,7 +117,8 @@ async fn events(Shared(fake): Shared<Fakes>, Query(query): Query<BTreeMap<String
     let (mut sent, forgotten) = {
         let mut fake = fake.lock().unwrap();
         fake.opened.push(after);
-        (after, fake.forgotten)
+        // One more than asked for: what was read is not taken twice.
+        (after.saturating_sub(1), fake.forgotten)
     };
     let mut gap = after < forgotten;
     let stream = futures_util::stream::poll_fn(move |context| {
