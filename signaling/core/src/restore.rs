@@ -157,13 +157,16 @@ impl Core {
         mixer_conferences: &[(String, String)],
     ) {
         for (mixer, conference) in mixer_conferences {
-            if !self.hosts.is_ready(conference) {
-                self.remove(
-                    mixer.clone(),
-                    MixerRequest::RemoveConference {
-                        conference: conference.clone(),
-                    },
-                );
+            if self.hosts.is_ready(conference) {
+                continue;
+            }
+            match ConferenceId::new(conference) {
+                Some(id) => self.discard_conference(mixer, &id),
+                // No caller can ask for such a name.
+                None => {
+                    let conference = conference.clone();
+                    self.remove(mixer.clone(), MixerRequest::RemoveConference { conference });
+                }
             }
         }
         for (mixer, conference, endpoint) in endpoints {

@@ -209,6 +209,31 @@ impl Core {
         }
     }
 
+    /// Removes a conference that nobody here has. Callers of a new life of it wait until it is gone: a
+    /// removal that is repeated later must not meet the new one.
+    pub(crate) fn discard_conference(&mut self, mixer: &str, conference: &ConferenceId) {
+        if self.hosts.table.contains_key(conference) {
+            return;
+        }
+        let (state, mixer) = (HostState::Removing(None), mixer.to_owned());
+        let host = Host {
+            state,
+            mixer,
+            saved: false,
+            waiting: Vec::new(),
+        };
+        self.hosts.table.insert(conference.clone(), host);
+        self.remove_conference(conference);
+    }
+
+    /// Asks again for a removal that was refused, unless the conference has a new life.
+    fn remove_again(&mut self, conference: &ConferenceId) {
+        let state = self.hosts.table.get(conference).map(|host| host.state);
+        if state == Some(HostState::Removing(None)) {
+            self.remove_conference(conference);
+        }
+    }
+
     /// Removes an endpoint from its mixer.
     pub(crate) fn remove_endpoint(&mut self, conference: &str, endpoint: &str) {
         // Without a host the conference is lost, and its endpoints with it.

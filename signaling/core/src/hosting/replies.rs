@@ -61,13 +61,10 @@ impl Core {
             .table
             .get_mut(conference)
             .filter(|host| host.state == HostState::Creating(id));
-        let removal = MixerRequest::RemoveConference {
-            conference: conference.to_string(),
-        };
         let Some(host) = host else {
             // Made for a former life of the conference, which ended with the loss of its mixer.
             if !matches!(reply, MixerReply::Refused { .. }) {
-                self.remove(mixer.to_owned(), removal);
+                self.discard_conference(mixer, conference);
             }
             return;
         };
@@ -94,7 +91,7 @@ impl Core {
             }
             if *reason == MixerRefusal::Unreachable {
                 // Whether it was made is unknown.
-                self.remove(mixer.to_owned(), removal);
+                self.discard_conference(mixer, conference);
             }
             return;
         }
@@ -235,7 +232,7 @@ impl Core {
         for (mixer, what) in std::mem::take(&mut self.hosts.debts) {
             match what {
                 Asked::Remove(request) => self.remove(mixer, request),
-                Asked::RemoveConference(conference) => self.remove_conference(&conference),
+                Asked::RemoveConference(conference) => self.remove_again(&conference),
                 Asked::CreateConference(_)
                 | Asked::CreateEndpoint { .. }
                 | Asked::SetMedia { .. }

@@ -275,9 +275,8 @@ impl Transactions {
         let mut upward = None;
         for output in outputs {
             match output {
-                Output::Send(mut message) => {
+                Output::Send(message) => {
                     let entry = self.entries.get(&id)?;
-                    restore_via(message.headers_mut(), entry.via.as_ref());
                     out.send(entry.flow, wire::to_bytes(&message));
                 }
                 Output::SetTimer { timer, after } => {

@@ -100,10 +100,12 @@ fn the_answer_is_repeated_until_the_ack() {
     let mut world = World::new();
     let mut phone = Phone::new("a");
     let ok = world.exchange(&phone.invite()).pop().unwrap();
+    phone.to_tag = ok.tag().to_owned();
+    let other = phone.request("ACK", "", "").replace("CSeq: 1 ACK", "CSeq: 2 ACK");
+    assert!(world.exchange(&other).is_empty(), "not the ACK of this INVITE");
     let repeated = world.pass(Duration::from_millis(3600));
     assert_eq!(statuses(&repeated), [200, 200, 200], "after 0.5, 1.5 and 3.5 s");
     assert!(repeated.iter().all(|again| again.text == ok.text));
-    phone.to_tag = ok.tag().to_owned();
     world.exchange(&phone.request("ACK", "", ""));
     assert!(world.pass(Duration::from_secs(40)).is_empty());
     phone.hang_up(&mut world);
@@ -215,6 +217,13 @@ fn cancel_at_every_step_of_the_mixer_leaves_no_orphan() {
         world.receive(udp(), &phone.request("CANCEL", "", ""));
         world.mixer.held = false;
         world.release();
+        if steps == 2 {
+            assert_eq!(
+                world.mixer.conferences["42"].len(),
+                1,
+                "the endpoint that came too late is removed"
+            );
+        }
         if steps > 1 {
             other.hang_up(&mut world);
         }

@@ -134,6 +134,32 @@ fn a_conference_may_be_reborn_while_its_former_life_is_removed() {
 }
 
 #[test]
+fn a_late_removal_never_meets_a_new_life() {
+    let mut world = World::new();
+    // Whether the first try made the conference is unknown, and its removal does not get through.
+    world
+        .mixer
+        .refusals
+        .push_back(("create_conference", MixerRefusal::Unreachable));
+    world
+        .mixer
+        .refusals
+        .push_back(("remove_conference", MixerRefusal::Unreachable));
+    assert_eq!(statuses(&world.exchange(&Phone::new("a").invite())), [100, 503]);
+    let mut second = Phone::new("b");
+    let invite = second.invite();
+    assert_eq!(statuses(&world.exchange(&invite)), [100], "waits for the removal");
+    let sent = world.pass(Duration::from_secs(6));
+    let ok = sent.iter().find(|sent| sent.status() == 200).unwrap();
+    second.to_tag = ok.tag().to_owned();
+    world.exchange(&second.request("ACK", "", ""));
+    world.pass(Duration::from_secs(60));
+    world.endpoint();
+    second.hang_up(&mut world);
+    world.assert_clean();
+}
+
+#[test]
 fn callers_wait_together_for_one_conference() {
     let mut world = World::new();
     world.mixer.held = true;
