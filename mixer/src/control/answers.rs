@@ -2,7 +2,8 @@
 //!
 //! A command id is open from its first request until its outcome, and then remembered for a
 //! bounded number of later commands. The same id with the same content joins or gets the stored
-//! answer; with other content it is a conflict. Refusals that a retry may overcome are forgotten.
+//! answer; with other content it is a conflict. Refusals that a retry or a correction may overcome
+//! are forgotten.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -91,7 +92,10 @@ impl<W> Answers<W> {
         let Some(open) = self.open.remove(id) else {
             return Vec::new();
         };
-        let forget = matches!(answer, Err(problem) if problem.kind.is_retryable());
+        let forget = matches!(
+            answer,
+            Err(problem) if problem.kind.is_retryable() || problem.kind == ProblemKind::Invalid
+        );
         if !forget {
             while self.order.len() >= self.capacity {
                 if let Some(oldest) = self.order.pop_front() {
@@ -183,7 +187,11 @@ mod tests {
 
     #[test]
     fn retryable_refusals_are_forgotten_and_final_ones_kept() {
-        for (kind, kept) in [(ProblemKind::NoPorts, false), (ProblemKind::Locked, true)] {
+        for (kind, kept) in [
+            (ProblemKind::NoPorts, false),
+            (ProblemKind::Invalid, false),
+            (ProblemKind::Locked, true),
+        ] {
             let mut answers = Answers::new(4);
             answers.begin("a", 1, SOON, 'x');
             answers.finish("a", &Err(Problem::new(kind, "")));
