@@ -333,6 +333,57 @@ mod tests {
         );
     }
 
+    /// What no test can provoke from outside reaches the page as well.
+    #[test]
+    fn every_counter_of_a_worker_reaches_the_page() {
+        let mut figures = figures();
+        let zero = Exporter::default().page(&figures, &RequestCounters::default(), 0);
+        let (_, alive, stats, _) = &mut figures.workers[0];
+        *alive = false;
+        let engine = &mut stats.engine;
+        let mut next = 1000;
+        let mut fresh = || {
+            next += 10;
+            next
+        };
+        engine.dropped.iter_mut().for_each(|cell| *cell = fresh());
+        engine.frames.iter_mut().for_each(|cell| *cell = fresh());
+        engine.encodes.iter_mut().for_each(|cell| *cell = fresh());
+        for cell in [
+            &mut engine.rtp_received,
+            &mut engine.rtp_received_bytes,
+            &mut engine.rtp_sent,
+            &mut engine.rtp_sent_bytes,
+            &mut engine.ticks,
+            &mut engine.passthrough,
+            &mut engine.digits,
+            &mut engine.conferences_failed,
+            &mut engine.events_lost,
+            &mut stats.io.rearmed,
+            &mut stats.io.socket_errors,
+            &mut stats.io.completion_overflow,
+            &mut stats.worker.slots_late,
+            &mut stats.worker.slots_skipped,
+            &mut stats.worker.handoff,
+        ] {
+            *cell = fresh();
+        }
+        let page = Exporter::default().page(&figures, &RequestCounters::default(), 0);
+        let moved: Vec<&str> = page
+            .lines()
+            .filter(|line| !line.starts_with('#') && !zero.lines().any(|old| old == *line))
+            .collect();
+        for number in (1010..=next).step_by(10) {
+            // Drops that packet I/O counts too are there as a sum: 3 truncated.
+            let there = |line: &&&str| {
+                line.ends_with(&format!(" {number}"))
+                    || line.ends_with(&format!("\"truncated\"}} {}", number + 3))
+            };
+            assert_eq!(moved.iter().filter(there).count(), 1, "{number} in {moved:#?}");
+        }
+        assert!(page.contains("mixminus_worker_up{worker=\"0\"} 0\n"));
+    }
+
     #[test]
     fn busy_is_the_share_since_the_last_page() {
         let mut exporter = Exporter::default();
