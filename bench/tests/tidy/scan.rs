@@ -2,7 +2,7 @@
 
 /// The source with the insides of comments, strings and character literals blanked out. Lines stay
 /// where they are.
-pub fn mask(source: &str) -> String {
+pub(super) fn mask(source: &str) -> String {
     let text: Vec<char> = source.chars().collect();
     let mut out: Vec<char> = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -104,7 +104,7 @@ fn character_end(text: &[char], quote: usize) -> usize {
 
 /// Name, first line (from 1) and lines of code of every function with a body, blank and comment
 /// lines not counted. Takes masked source.
-pub fn functions(masked: &str) -> Vec<(String, usize, usize)> {
+pub(super) fn functions(masked: &str) -> Vec<(String, usize, usize)> {
     let text: Vec<char> = masked.chars().collect();
     let mut found = Vec::new();
     for at in words(&text, "fn") {
@@ -129,7 +129,7 @@ pub fn functions(masked: &str) -> Vec<(String, usize, usize)> {
 }
 
 /// Places where `word` stands as a word of its own.
-pub fn words(text: &[char], word: &str) -> Vec<usize> {
+pub(super) fn words(text: &[char], word: &str) -> Vec<usize> {
     let word: Vec<char> = word.chars().collect();
     let part = |c: Option<&char>| c.is_some_and(|c| c.is_alphanumeric() || *c == '_');
     (0..text.len().saturating_sub(word.len() - 1))
@@ -145,7 +145,7 @@ fn body_start(text: &[char], from: usize) -> Option<usize> {
         match c {
             '(' | '[' => depth += 1,
             ')' | ']' => depth -= 1,
-            ';' | ',' if depth == 0 => return None,
+            ';' if depth == 0 => return None,
             '{' if depth == 0 => return Some(from + offset),
             _ if depth < 0 => return None,
             _ => {}
