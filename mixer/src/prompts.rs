@@ -290,7 +290,7 @@ mod tests {
             let mut writer = hound::WavWriter::create(self.0.join(name), spec).unwrap();
             for sample in samples {
                 if bits == 8 {
-                    writer.write_sample((sample / 256) as i8).unwrap();
+                    writer.write_sample(i8::try_from(sample / 256).unwrap()).unwrap();
                 } else {
                     writer.write_sample(sample).unwrap();
                 }

@@ -1,5 +1,7 @@
 //! docs/control-link.md is made from the types; `UPDATE_DOCS=1 cargo test -p mixer-control` writes it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod examples;
 
 use std::fmt::Write;

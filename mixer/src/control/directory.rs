@@ -6,8 +6,11 @@
 //! [`Directory::ready`] gives out. Per worker the rings keep order, so a request may follow another
 //! before that one's outcome: "add endpoint" right after "add conference" is fine.
 
+mod create;
+mod entries;
 mod outcome;
 mod start;
+mod upkeep;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,14 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mixer_control::event::EventBody;
-use mixer_control::media::Media;
 use mixer_control::reply::{Done, Problem, ProblemKind};
-use mixer_control::state::EndpointStats;
-use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex, EndpointSnapshot, PlayId};
-use mixer_engine::packet::FlowId;
+use mixer_engine::command::Command;
 use mixer_engine::time::Timestamp;
 
-use super::answers::{Answer, Answers, Begin, Reply};
+use super::answers::{Answer, Answers, Begin};
 use super::call::Call;
 use super::events::EventLog;
 use super::ports::PortPool;
@@ -36,6 +36,7 @@ use crate::metrics::histogram::TickHistograms;
 use crate::placement::PortBlock;
 use crate::prompts::Prompts;
 use crate::worker::WorkerHandle;
+use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, WorkerTable};
 
 pub(crate) use view::{ENDPOINT_STATES, Figures};
 
@@ -129,124 +130,8 @@ impl<L: Link, W> std::fmt::Debug for Directory<L, W> {
     }
 }
 
-/// One worker as control sees it.
-struct WorkerTable<L> {
-    link: L,
-    id: u16,
-    alive: bool,
-    ports: PortPool,
-    free_conferences: Vec<u32>,
-    free_endpoints: Vec<u32>,
-    conference_at: Vec<Option<Arc<str>>>,
-    endpoint_at: Vec<Place>,
-    /// Load of each phase of a tick.
-    phases: [u32; 20],
-    conferences: u32,
-    endpoints: u32,
-    /// Last slot it told of.
-    tick: u64,
-    #[expect(
-        clippy::box_collection,
-        reason = "commands carry the box, so that they stay small"
-    )]
-    snapshot: Option<Box<Vec<EndpointSnapshot>>>,
-    snapshot_due: Timestamp,
-    histograms: TickHistograms,
-    /// Events lost; a `gap` follows once the next snapshot has come.
-    lost_events: bool,
-}
-
-/// What is at an endpoint index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Nothing, or something of which the free list knows.
-    Free,
-    /// An endpoint.
-    Used(Arc<str>, Arc<str>),
-    /// An endpoint of a failed conference whose box has not come back yet.
-    Lost,
-    /// The reverse: the box came back before the event.
-    Returned(Arc<str>, Arc<str>),
-}
-
-struct ConferenceEntry {
-    owner: String,
-    worker: usize,
-    index: ConferenceIndex,
-    phase: u8,
-    presence: Presence,
-    created_tick: u64,
-    locked: bool,
-    endpoints: BTreeMap<Arc<str>, EndpointEntry>,
-    plays: Vec<(PlayId, String)>,
-    /// Commands that end once it is gone.
-    ending: Option<Vec<String>>,
-}
-
-struct EndpointEntry {
-    index: EndpointIndex,
-    port: u16,
-    ssrc: u32,
-    /// Fingerprint of the media it was created with.
-    created_with: u64,
-    created_tick: u64,
-    presence: Presence,
-    media: Option<Media>,
-    muted: bool,
-    deaf: bool,
-    held: bool,
-    gain_centibel: i32,
-    active: bool,
-    talking: bool,
-    stats: EndpointStats,
-    plays: Vec<(PlayId, String)>,
-}
-
-/// Whether the worker has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    /// The request to add it is on its way.
-    Adding(u64),
-    /// Yes.
-    Present,
-    /// The request to remove it is on its way.
-    Removing(u64),
-}
-
-/// A request on its way.
-struct Outstanding {
-    /// Commands that end with it.
-    commands: Vec<String>,
-    conference: Arc<str>,
-    /// Empty for requests to a conference.
-    endpoint: Arc<str>,
-    action: Action,
-}
-
-enum Action {
-    AddConference,
-    RemoveConference,
-    AddEndpoint,
-    RemoveEndpoint(EndpointIndex),
-    SetMedia(Box<Media>),
-    Mute(bool),
-    Deaf(bool),
-    Hold(bool),
-    Gain(i32),
-    Play(PlayId),
-    Stop,
-    Snapshot,
-}
-
 /// Load of a phase by an empty conference, in endpoints; keeps a burst of new ones apart.
 const CONFERENCE_LOAD: u32 = 3;
-/// Removals sent within a millisecond at most, over all ending conferences.
-const REMOVALS_PER_MS: usize = 64;
-/// Places of a request ring that paced removals and snapshots leave to others.
-const RING_RESERVE: usize = limits::REQUEST_RING / 4;
-/// Time between two snapshots of a worker.
-const SNAPSHOT_PERIOD: Duration = Duration::from_millis(900);
-
 impl<L: Link, W> Directory<L, W> {
     /// An empty directory over running workers, each with its block of ports.
     pub(crate) fn new(
@@ -452,13 +337,13 @@ impl<L: Link, W> Directory<L, W> {
         }
     }
 
-    fn done(&self, command: &str, worker: usize, tick: u64) -> Reply {
+    fn done(&self, command: &str, worker: usize, tick: u64) -> Done {
         let worker = self.workers.get(worker).map_or(0, |table| table.id);
-        Reply::Done(Done {
+        Done {
             command: command.to_owned(),
             worker,
             tick,
-        })
+        }
     }
 
     /// The slot a worker has reached, as far as control knows.
@@ -466,128 +351,6 @@ impl<L: Link, W> Directory<L, W> {
         self.workers.get(worker).map_or(0, |table| {
             table.tick.max(table.link.shared().stats().read().worker.slots)
         })
-    }
-
-    fn pace_removals(&mut self, now: Timestamp) {
-        if self.ending.is_empty() {
-            return;
-        }
-        if now.since(self.removals.0) >= Duration::from_millis(1) {
-            self.removals = (now, REMOVALS_PER_MS);
-        }
-        let mut ending = std::mem::take(&mut self.ending);
-        ending.retain(|conference| self.remove_some(conference));
-        self.ending.append(&mut ending);
-    }
-
-    /// Sends removals of an ending conference; false once nothing is left to send.
-    fn remove_some(&mut self, conference: &Arc<str>) -> bool {
-        let Some(entry) = self.conferences.get(conference) else {
-            return false;
-        };
-        let (worker, index) = (entry.worker, entry.index);
-        let present: Vec<Arc<str>> = entry
-            .endpoints
-            .iter()
-            .filter(|(_, endpoint)| !matches!(endpoint.presence, Presence::Removing(_)))
-            .map(|(name, _)| Arc::clone(name))
-            .take(self.removals.1)
-            .collect();
-        let empty = entry.endpoints.is_empty();
-        for endpoint in present {
-            if self.room(worker) <= RING_RESERVE || self.removals.1 == 0 {
-                return true;
-            }
-            if self.send_removal(conference, &endpoint, Vec::new()).is_err() {
-                return true;
-            }
-            self.removals.1 -= 1;
-        }
-        if !empty || self.removals.1 == 0 {
-            return true;
-        }
-        let nobody: Arc<str> = Arc::from("");
-        let target = (conference, &nobody);
-        let command = Command::RemoveConference { at: index };
-        match self.send(
-            worker,
-            target,
-            Action::RemoveConference,
-            command,
-            IoChange::None,
-            Vec::new(),
-        ) {
-            Ok(id) => {
-                if let Some(entry) = self.conferences.get_mut(conference) {
-                    entry.presence = Presence::Removing(id);
-                }
-                false
-            }
-            Err(_) => true,
-        }
-    }
-
-    fn send_removal(
-        &mut self,
-        conference: &Arc<str>,
-        endpoint: &Arc<str>,
-        commands: Vec<String>,
-    ) -> Result<(), Problem> {
-        let Some(entry) = self.conferences.get(conference) else {
-            return Ok(());
-        };
-        let worker = entry.worker;
-        let Some(at) = entry.endpoints.get(endpoint).map(|entry| entry.index) else {
-            return Ok(());
-        };
-        let command = Command::RemoveEndpoint { at };
-        let io = IoChange::Close { flow: FlowId(at.0) };
-        let id = self.send(
-            worker,
-            (conference, endpoint),
-            Action::RemoveEndpoint(at),
-            command,
-            io,
-            commands,
-        )?;
-        if let Some(entry) = self.endpoint_mut(conference, endpoint) {
-            entry.presence = Presence::Removing(id);
-        }
-        Ok(())
-    }
-
-    fn ask_for_snapshots(&mut self, now: Timestamp) {
-        for worker in 0..self.workers.len() {
-            let Some(table) = self.workers.get_mut(worker) else {
-                return;
-            };
-            let due = table.snapshot_due <= now && (table.endpoints > 0 || table.lost_events);
-            if !due || !table.alive || table.link.end().room() <= RING_RESERVE {
-                continue;
-            }
-            let Some(mut buffer) = table.snapshot.take() else {
-                continue;
-            };
-            table.snapshot_due = now.after(SNAPSHOT_PERIOD);
-            buffer.clear();
-            buffer.reserve(table.endpoints as usize + 64);
-            let nobody: Arc<str> = Arc::from("");
-            let command = Command::Snapshot(buffer);
-            let sent = self.send(
-                worker,
-                (&nobody, &nobody),
-                Action::Snapshot,
-                command,
-                IoChange::None,
-                Vec::new(),
-            );
-            if sent.is_err() {
-                // The buffer went with the request.
-                if let Some(table) = self.workers.get_mut(worker) {
-                    table.snapshot = Some(Box::default());
-                }
-            }
-        }
     }
 
     fn room(&mut self, worker: usize) -> usize {
@@ -643,20 +406,6 @@ impl<L: Link, W> Directory<L, W> {
 
     fn tell(&self, conference: &str, endpoint: &str, body: EventBody) {
         self.events.push(conference, endpoint, body);
-    }
-}
-
-impl<L> WorkerTable<L> {
-    fn unload(&mut self, phase: u8, load: u32) {
-        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
-            *sum = sum.saturating_sub(load);
-        }
-    }
-
-    fn load(&mut self, phase: u8, load: u32) {
-        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
-            *sum += load;
-        }
     }
 }
 

@@ -87,7 +87,10 @@ impl<L: Link> Pump<L> {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                _ = second.tick() => self.events.cut_stalled(self.clock.now()),
+                _ = second.tick() => {
+                    self.events.cut_stalled(self.clock.now());
+                    self.exporter.measure(self.directory.worker_stats());
+                }
                 ask = self.asks.recv() => {
                     let Some(ask) = ask else { break };
                     self.take(ask);

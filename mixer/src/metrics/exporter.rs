@@ -53,16 +53,32 @@ impl RequestCounters {
     }
 }
 
-/// Makes pages; keeps what the next page's ratios are computed from.
+/// Makes pages; measures what is no counter. Pages do not depend on who else reads them.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter {
-    /// Per worker: busy and alive nanoseconds at the last page.
+    /// Per worker: busy and alive nanoseconds at the last measurement.
     last: Vec<(u64, u64)>,
+    /// Per worker: share of time it was busy between the last two measurements.
+    busy: Vec<f64>,
 }
 
 impl Exporter {
+    /// Measures the workers; call it about once a second.
+    pub(crate) fn measure(&mut self, workers: impl Iterator<Item = StatsSnapshot>) {
+        let now: Vec<(u64, u64)> = workers
+            .map(|stats| (stats.worker.busy_ns, stats.worker.alive_ns))
+            .collect();
+        self.last.resize(now.len(), (0, 0));
+        self.busy = now
+            .iter()
+            .zip(&self.last)
+            .map(|(now, last)| ratio(now.0.saturating_sub(last.0), now.1.saturating_sub(last.1)))
+            .collect();
+        self.last = now;
+    }
+
     /// The page.
-    pub(crate) fn page(&mut self, figures: &Figures, requests: &RequestCounters, prompts: usize) -> String {
+    pub(crate) fn page(&self, figures: &Figures, requests: &RequestCounters, prompts: usize) -> String {
         let mut page = Page::default();
         let version = env!("CARGO_PKG_VERSION");
         page.family(&table::BUILD_INFO);
@@ -145,8 +161,7 @@ impl Exporter {
         );
     }
 
-    fn workers(&mut self, page: &mut Page, figures: &Figures) {
-        self.last.resize(figures.workers.len(), (0, 0));
+    fn workers(&self, page: &mut Page, figures: &Figures) {
         let names: Vec<String> = figures.workers.iter().map(|(id, ..)| id.to_string()).collect();
         for (metric, pick) in [(&table::TICK_DURATION, 0usize), (&table::TICK_LATENESS, 1)] {
             page.family(metric);
@@ -160,14 +175,9 @@ impl Exporter {
             }
         }
         page.family(&table::WORKER_BUSY);
-        for ((name, (_, _, stats, _)), last) in names.iter().zip(&figures.workers).zip(&mut self.last) {
-            let now = (stats.worker.busy_ns, stats.worker.alive_ns);
-            page.sample(
-                &table::WORKER_BUSY,
-                &[name],
-                ratio(now.0 - last.0.min(now.0), now.1 - last.1.min(now.1)),
-            );
-            *last = now;
+        for (place, name) in names.iter().enumerate() {
+            let busy = self.busy.get(place).copied().unwrap_or(0.0);
+            page.sample(&table::WORKER_BUSY, &[name], busy);
         }
         let by_worker = |count: fn(&(u16, bool, StatsSnapshot)) -> u64| {
             let counts: Vec<u64> = figures
@@ -385,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn busy_is_the_share_since_the_last_page() {
+    fn busy_is_the_share_between_two_measurements() {
         let mut exporter = Exporter::default();
         let mut figures = figures();
         let busy = |page: &str| {
@@ -396,11 +406,14 @@ mod tests {
             line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
         };
         let requests = RequestCounters::default();
+        assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.0);
+        exporter.measure(figures.workers.iter().map(|worker| worker.2));
         assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.25);
         figures.workers[0].2.worker.busy_ns = 100;
         figures.workers[0].2.worker.alive_ns = 200;
+        assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.25);
+        exporter.measure(figures.workers.iter().map(|worker| worker.2));
         assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.75);
-        assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.0);
     }
 
     #[test]

@@ -91,7 +91,7 @@ metrics! {
         "Time a slot began after it was due.";
         "p99 above 2 ms: the core is shared or overloaded";
     WORKER_BUSY = "worker_busy_ratio" Gauge ["worker"]
-        "Share of time a worker did not wait, since the last reading of this page."; "above 0.7: add a worker";
+        "Share of time a worker did not wait, over the last second."; "above 0.7: add a worker";
     WORKER_UP = "worker_up" Gauge ["worker"]
         "1 while the worker runs."; "0: its conferences are lost, restart the mixer";
     SLOTS_LATE = "slots_late_total" Counter ["worker"]

@@ -1,5 +1,10 @@
 //! Phones on loopback: each talks a tone of its own (or nothing) and remembers what it hears.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "samples and codes fit by construction"
+)]
+
 use std::f64::consts::PI;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Tones in hertz that share no multiples.
+pub(crate) const TONES: [f64; 3] = [420.0, 700.0, 1130.0];
 /// Amplitude of a talked tone.
 pub(crate) const LOUD: f64 = 6000.0;
 /// Samples remembered: the last half second.
@@ -213,4 +220,16 @@ fn expand(code: u8) -> i16 {
         132 - magnitude
     };
     sample as i16
+}
+
+/// Three phones in conference `c`, all talking.
+pub(crate) fn three_phones(mixer: &super::Mixer) -> Phones {
+    let phones = Phones::new(3);
+    mixer.conference("c");
+    for (phone, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let port = mixer.endpoint("c", name, phones.port(phone));
+        phones.connect(phone, port);
+        phones.talk(phone, Some(TONES[phone]));
+    }
+    phones
 }

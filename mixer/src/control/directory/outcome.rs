@@ -9,7 +9,9 @@ use mixer_engine::command::{EndpointIndex, EndpointSnapshot, Outcome, PlayId, Re
 use mixer_engine::event::{Event, EventKind};
 use mixer_engine::time::{Slot, Timestamp};
 
-use super::{Action, Directory, EndpointEntry, Link, Outstanding, Place, Presence};
+use super::entries::{Action, EndpointEntry, Outstanding, Place, Presence};
+use super::{Directory, Link};
+use crate::control::answers::Reply;
 
 impl<L: Link, W> Directory<L, W> {
     pub(super) fn outcome(&mut self, now: Timestamp, worker: usize, id: u64, slot: Slot, outcome: Outcome) {
@@ -51,7 +53,7 @@ impl<L: Link, W> Directory<L, W> {
 
     fn finish_done(&mut self, commands: &[String], worker: usize, slot: Slot) {
         for command in commands {
-            let reply = self.done(command, worker, slot.0);
+            let reply = Reply::Done(self.done(command, worker, slot.0));
             self.finish(command, Ok(reply));
         }
     }

@@ -1,25 +1,33 @@
+mod capacity;
+mod puppet;
+
 use std::collections::BTreeSet;
 
 use mixer_control::event::Event;
-use mixer_control::media::{Codec, Direction, ReceiveFormat, SendFormat, SourcePolicy};
+use mixer_control::media::{Codec, Direction, Media, ReceiveFormat, SendFormat, SourcePolicy};
 use mixer_control::request::{
     ConferenceCommand, ConferenceVerb, CreateConference, CreateEndpoint, EndpointCommand, EndpointVerb, Play,
     PlaySource, SetMedia,
 };
-use mixer_engine::command::{Outcome, Refusal, Retired};
+use mixer_engine::command::{ConferenceIndex, EndpointIndex, Outcome, PlayId, Refusal, Retired};
 use mixer_engine::engine::EngineLimits;
 use mixer_engine::event::{Event as EngineEvent, EventKind};
 use mixer_engine::time::Slot;
 use proptest::prelude::*;
 
+use super::entries::{Action, Place};
 use super::*;
+use crate::control::answers::Reply;
 use crate::control::call::Body;
 use crate::control::rings::{self, WorkerEnd};
 use crate::io::sim::{SimConfig, SimIo, SimNet, SimPrepared};
 use crate::worker::{Worker, WorkerConfig, WorkerId};
 
 const ENDPOINTS: u32 = 400;
-const BLOCK: PortBlock = PortBlock { first: 20_000, last: 20_999 };
+const BLOCK: PortBlock = PortBlock {
+    first: 20_000,
+    last: 20_999,
+};
 
 fn setup() -> Setup {
     Setup {
@@ -39,7 +47,14 @@ fn directory(setup: Setup, links: Vec<(ControlEnd<SimPrepared>, PortBlock)>) -> 
     let events = EventLog::new(1000);
     let prepare: Prepare<SimPrepared> = Box::new(|local| Ok(SimPrepared(local)));
     let random = Random::seeded(5);
-    let directory = Directory::new(setup, links, random, Prompts::synthesised(), prepare, Arc::clone(&events));
+    let directory = Directory::new(
+        setup,
+        links,
+        random,
+        Prompts::synthesised(),
+        prepare,
+        Arc::clone(&events),
+    );
     (directory, events)
 }
 
@@ -64,10 +79,21 @@ impl Rig {
             events: 256,
             media_timeout_ms: 60_000,
         };
-        let config = WorkerConfig { id: WorkerId(0), core: None, spin: false, engine };
+        let config = WorkerConfig {
+            id: WorkerId(0),
+            core: None,
+            spin: false,
+            engine,
+        };
         let worker = Worker::new(&config, net.attach(setup.worker_endpoints_max), end);
         let (directory, events) = directory(setup, vec![(control, block)]);
-        Self { net, worker, directory, events, waiters: 0 }
+        Self {
+            net,
+            worker,
+            directory,
+            events,
+            waiters: 0,
+        }
     }
 
     fn usual() -> Self {
@@ -82,7 +108,8 @@ impl Rig {
 
     fn pass_ms(&mut self, milliseconds: u64) {
         for _ in 0..milliseconds {
-            self.net.advance_to(self.net.now().after(Duration::from_millis(1)));
+            self.net
+                .advance_to(self.net.now().after(Duration::from_millis(1)));
             self.worker.turn();
             self.directory.poll(self.net.now());
         }
@@ -106,10 +133,19 @@ impl Rig {
     fn fill(&mut self, conference: &str, endpoints: std::ops::Range<u32>) {
         for number in endpoints {
             let name = format!("e{number}");
-            let waiter = self.ask(&endpoint(conference, &name, &format!("{conference}-{name}"), None));
+            let waiter = self.ask(&endpoint(
+                conference,
+                &name,
+                &format!("{conference}-{name}"),
+                None,
+            ));
             if number % 100 == 99 {
                 self.pass_ms(8);
-                assert!(self.answers().remove(&waiter).is_some_and(|answer| answer.is_ok()));
+                assert!(
+                    self.answers()
+                        .remove(&waiter)
+                        .is_some_and(|answer| answer.is_ok())
+                );
             }
         }
         self.pass_ms(8);
@@ -119,55 +155,103 @@ impl Rig {
     fn assert_empty(&mut self) {
         let directory = &mut self.directory;
         assert!(directory.conferences.is_empty() && directory.ending.is_empty());
-        let pending = directory.outstanding.values().filter(|out| !matches!(out.action, Action::Snapshot));
+        let pending = directory
+            .outstanding
+            .values()
+            .filter(|out| !matches!(out.action, Action::Snapshot));
         assert_eq!(pending.count(), 0);
         assert!(directory.ssrcs.is_empty() && directory.endpoints == 0);
         let table = &mut directory.workers[0];
         assert_eq!(table.free_conferences.len(), table.conference_at.len());
-        assert_eq!(table.free_endpoints.iter().collect::<BTreeSet<_>>().len(), table.endpoint_at.len());
+        assert_eq!(
+            table.free_endpoints.iter().collect::<BTreeSet<_>>().len(),
+            table.endpoint_at.len()
+        );
         assert!(table.endpoint_at.iter().all(|place| *place == Place::Free));
-        assert_eq!((table.phases, table.conferences, table.endpoints), ([0; 20], 0, 0));
+        assert_eq!(
+            (table.phases, table.conferences, table.endpoints),
+            ([0; 20], 0, 0)
+        );
         let stats = table.link.stats().read();
         assert_eq!((stats.worker.conferences, stats.worker.endpoints), (0, 0));
     }
 }
 
 fn call(conference: &str, endpoint: &str, body: Body) -> Call {
-    Call { conference: conference.to_owned(), endpoint: endpoint.to_owned(), body }
+    Call {
+        conference: conference.to_owned(),
+        endpoint: endpoint.to_owned(),
+        body,
+    }
 }
 
 fn conference(name: &str, owner: &str, command: &str) -> Call {
-    let body = CreateConference { command: command.to_owned(), owner: owner.to_owned() };
+    let body = CreateConference {
+        command: command.to_owned(),
+        owner: owner.to_owned(),
+    };
     call(name, "", Body::CreateConference(body))
 }
 
 fn endpoint(conference: &str, name: &str, command: &str, media: Option<Media>) -> Call {
-    call(conference, name, Body::CreateEndpoint(CreateEndpoint { command: command.to_owned(), media }))
+    call(
+        conference,
+        name,
+        Body::CreateEndpoint(CreateEndpoint {
+            command: command.to_owned(),
+            media,
+        }),
+    )
 }
 
 fn media(port: u16) -> Media {
     Media {
         remote: SocketAddr::from(([127, 0, 0, 1], port)),
         direction: Direction::SendRecv,
-        send: SendFormat { payload_type: 0, codec: Codec::Pcmu, ptime_ms: 20 },
-        receive: vec![ReceiveFormat { payload_type: 0, codec: Codec::Pcmu }],
+        send: SendFormat {
+            payload_type: 0,
+            codec: Codec::Pcmu,
+            ptime_ms: 20,
+        },
+        receive: vec![ReceiveFormat {
+            payload_type: 0,
+            codec: Codec::Pcmu,
+        }],
         telephone_event: None,
         source: SourcePolicy::Strict,
     }
 }
 
 fn verb(conference: &str, endpoint: &str, command: &str, verb: EndpointVerb) -> Call {
-    call(conference, endpoint, Body::EndpointCommand(EndpointCommand { command: command.to_owned(), verb }))
+    call(
+        conference,
+        endpoint,
+        Body::EndpointCommand(EndpointCommand {
+            command: command.to_owned(),
+            verb,
+        }),
+    )
 }
 
 fn lock(conference: &str, command: &str, on: bool) -> Call {
-    let body = ConferenceCommand { command: command.to_owned(), verb: ConferenceVerb::Lock { on } };
+    let body = ConferenceCommand {
+        command: command.to_owned(),
+        verb: ConferenceVerb::Lock { on },
+    };
     call(conference, "", Body::ConferenceCommand(body))
 }
 
 fn tone(play: &str, repeat: u32) -> Play {
-    let source = PlaySource::Tone { hertz: 440, attenuation_db: 10, duration_ms: 60 };
-    Play { play: play.to_owned(), source, repeat }
+    let source = PlaySource::Tone {
+        hertz: 440,
+        attenuation_db: 10,
+        duration_ms: 60,
+    };
+    Play {
+        play: play.to_owned(),
+        source,
+        repeat,
+    }
 }
 
 fn delete_conference(name: &str, command: &str) -> Call {
@@ -196,16 +280,30 @@ fn commands_need_not_wait_for_each_other() {
     let waiters = [
         rig.ask(&conference("c", "me", "1")),
         rig.ask(&endpoint("c", "a", "2", None)),
-        rig.ask(&call("c", "a", Body::SetMedia(SetMedia { command: "3".to_owned(), media: media(4000) }))),
+        rig.ask(&call(
+            "c",
+            "a",
+            Body::SetMedia(SetMedia {
+                command: "3".to_owned(),
+                media: media(4000),
+            }),
+        )),
         rig.ask(&verb("c", "a", "4", EndpointVerb::Mute { on: true })),
         rig.ask(&delete_endpoint("c", "a", "5")),
         rig.ask(&endpoint("c", "b", "6", Some(media(4002)))),
     ];
     rig.pass_ms(1);
     let answers = rig.answers();
-    assert!(waiters.iter().all(|waiter| answers[waiter].is_ok()), "{answers:?}");
+    assert!(
+        waiters.iter().all(|waiter| answers[waiter].is_ok()),
+        "{answers:?}"
+    );
     let state = rig.directory.state("i");
-    let names: Vec<&str> = state.conferences[0].endpoints.iter().map(|one| one.endpoint.as_str()).collect();
+    let names: Vec<&str> = state.conferences[0]
+        .endpoints
+        .iter()
+        .map(|one| one.endpoint.as_str())
+        .collect();
     assert_eq!(names, ["b"]);
 }
 
@@ -217,11 +315,21 @@ fn what_is_already_so_is_done_and_what_differs_is_a_conflict() {
     assert!(rig.say(&conference("c", "me", "2")).is_ok());
     assert_eq!(rig.kind(&conference("c", "you", "3")), ProblemKind::Conflict);
     assert_eq!(rig.kind(&conference("d", "me", "1")), ProblemKind::Conflict);
-    let Ok(Reply::Endpoint(made)) = rig.say(&endpoint("c", "a", "4", Some(media(4000)))) else { panic!() };
-    let Ok(Reply::Endpoint(again)) = rig.say(&endpoint("c", "a", "5", Some(media(4000)))) else { panic!() };
-    assert_eq!((again.local, again.ssrc, again.done.tick), (made.local, made.ssrc, made.done.tick));
+    let Ok(Reply::Endpoint(made)) = rig.say(&endpoint("c", "a", "4", Some(media(4000)))) else {
+        panic!()
+    };
+    let Ok(Reply::Endpoint(again)) = rig.say(&endpoint("c", "a", "5", Some(media(4000)))) else {
+        panic!()
+    };
+    assert_eq!(
+        (again.local, again.ssrc, again.done.tick),
+        (made.local, made.ssrc, made.done.tick)
+    );
     assert_eq!(again.done.command, "5");
-    assert_eq!(rig.kind(&endpoint("c", "a", "6", Some(media(4002)))), ProblemKind::Conflict);
+    assert_eq!(
+        rig.kind(&endpoint("c", "a", "6", Some(media(4002)))),
+        ProblemKind::Conflict
+    );
     assert_eq!(rig.kind(&endpoint("c", "a", "7", None)), ProblemKind::Conflict);
     assert!(rig.say(&delete_endpoint("c", "a", "8")).is_ok());
     assert!(rig.say(&delete_endpoint("c", "a", "9")).is_ok());
@@ -247,7 +355,10 @@ fn the_same_request_twice_at_once_is_executed_once() {
     assert_eq!(rig.directory.outstanding.len(), 3);
     rig.pass_ms(1);
     let answers = rig.answers();
-    assert!(waiters.iter().all(|waiter| answers[waiter].is_ok()), "{answers:?}");
+    assert!(
+        waiters.iter().all(|waiter| answers[waiter].is_ok()),
+        "{answers:?}"
+    );
     assert_eq!(answers[&waiters[3]], answers[&waiters[4]]);
 }
 
@@ -258,9 +369,15 @@ fn unknown_targets_are_not_found() {
     assert_eq!(rig.kind(&endpoint("c", "a", "1", None)), ProblemKind::NotFound);
     assert_eq!(rig.kind(&lock("c", "2", true)), ProblemKind::NotFound);
     rig.say(&conference("c", "me", "3")).unwrap();
-    assert_eq!(rig.kind(&verb("c", "a", "4", mute.clone())), ProblemKind::NotFound);
+    assert_eq!(
+        rig.kind(&verb("c", "a", "4", mute.clone())),
+        ProblemKind::NotFound
+    );
     assert_eq!(rig.kind(&verb("d", "a", "5", mute)), ProblemKind::NotFound);
-    let set = Body::SetMedia(SetMedia { command: "6".to_owned(), media: media(4000) });
+    let set = Body::SetMedia(SetMedia {
+        command: "6".to_owned(),
+        media: media(4000),
+    });
     assert_eq!(rig.kind(&call("c", "a", set)), ProblemKind::NotFound);
 }
 
@@ -278,117 +395,6 @@ fn a_locked_conference_takes_no_new_endpoint_and_keeps_the_old() {
 }
 
 #[test]
-fn limits_refuse_with_the_time_to_retry() {
-    let few = Setup { conferences_max: 1, endpoints_max: 2, ..setup() };
-    let mut rig = Rig::new(few, BLOCK);
-    rig.say(&conference("c", "me", "1")).unwrap();
-    assert_eq!(rig.kind(&conference("d", "me", "2")), ProblemKind::NoHeadroom);
-    rig.say(&endpoint("c", "a", "3", None)).unwrap();
-    rig.say(&endpoint("c", "b", "4", None)).unwrap();
-    let problem = rig.say(&endpoint("c", "x", "5", None)).unwrap_err();
-    assert_eq!((problem.kind, problem.status), (ProblemKind::NoHeadroom, 503));
-    assert!(problem.retry_after_s.is_some());
-    rig.say(&delete_endpoint("c", "a", "6")).unwrap();
-    assert!(rig.say(&endpoint("c", "x", "5", None)).is_ok(), "a retry with the same id is a new try");
-}
-
-#[test]
-fn ports_run_out_and_come_back_after_their_rest() {
-    let mut rig = Rig::new(setup(), PortBlock { first: 20_000, last: 20_003 });
-    rig.say(&conference("c", "me", "1")).unwrap();
-    rig.say(&endpoint("c", "a", "2", None)).unwrap();
-    rig.say(&endpoint("c", "b", "3", None)).unwrap();
-    assert_eq!(rig.kind(&endpoint("c", "x", "4", None)), ProblemKind::NoPorts);
-    rig.say(&delete_endpoint("c", "a", "5")).unwrap();
-    let problem = rig.say(&endpoint("c", "x", "4", None)).unwrap_err();
-    assert_eq!(problem.kind, ProblemKind::NoPorts);
-    assert!(problem.retry_after_s.is_some_and(|seconds| (29..=31).contains(&seconds)), "{problem:?}");
-    rig.pass_ms(30_000);
-    assert!(rig.say(&endpoint("c", "x", "4", None)).is_ok());
-}
-
-#[test]
-fn ports_that_others_hold_are_passed_over() {
-    let mut rig = Rig::new(setup(), PortBlock { first: 20_000, last: 20_007 });
-    rig.directory.prepare = Box::new(|local| match local.port() {
-        20_004 => Ok(SimPrepared(local)),
-        _ => Err(io::ErrorKind::AddrInUse.into()),
-    });
-    rig.say(&conference("c", "me", "1")).unwrap();
-    let Ok(Reply::Endpoint(made)) = rig.say(&endpoint("c", "a", "2", None)) else { panic!() };
-    assert_eq!(made.local.port(), 20_004);
-    assert_eq!(rig.kind(&endpoint("c", "b", "3", None)), ProblemKind::NoPorts);
-    rig.pass_ms(31_000);
-    rig.directory.prepare = Box::new(|_| Err(io::ErrorKind::Other.into()));
-    assert_eq!(rig.kind(&endpoint("c", "b", "4", None)), ProblemKind::NoHeadroom);
-    rig.say(&delete_conference("c", "5")).unwrap();
-    rig.assert_empty();
-}
-
-#[test]
-fn ending_a_conference_is_paced_and_leaves_nothing() {
-    let mut rig = Rig::usual();
-    rig.say(&conference("c", "me", "1")).unwrap();
-    rig.say(&conference("other", "me", "2")).unwrap();
-    rig.fill("c", 0..ENDPOINTS - 1);
-    let waiter = rig.ask(&delete_conference("c", "3"));
-    // Others are served meanwhile, and nobody can join any more.
-    let refused = rig.ask(&endpoint("c", "late", "4", None));
-    let other = rig.ask(&verb("other", "none", "5", EndpointVerb::Mute { on: true }));
-    let mut turns = 0;
-    while rig.directory.conferences.contains_key("c") {
-        let before = rig.directory.endpoints;
-        rig.pass_ms(1);
-        turns += 1;
-        let left = rig.directory.endpoints;
-        assert!(before - left <= 64, "{} removed within a millisecond", before - left);
-        assert!(turns < 100, "{left} endpoints are left");
-    }
-    assert!(turns >= (ENDPOINTS - 1) / 64, "{turns} ms");
-    let answers = rig.answers();
-    assert!(answers[&waiter].is_ok());
-    for waiter in [refused, other] {
-        assert_eq!(answers[&waiter].clone().unwrap_err().kind, ProblemKind::NotFound);
-    }
-    rig.say(&delete_conference("other", "6")).unwrap();
-    rig.assert_empty();
-    assert_eq!(rig.directory.workers[0].ports.resting(), (ENDPOINTS - 1) as usize);
-}
-
-#[test]
-fn a_slow_worker_means_timeout_and_the_repeated_command_learns_the_truth() {
-    let mut rig = Rig::usual();
-    let waiter = rig.ask(&conference("c", "me", "1"));
-    rig.net.advance_to(rig.net.now().after(Duration::from_millis(499)));
-    rig.directory.poll(rig.net.now());
-    assert!(rig.answers().is_empty());
-    rig.net.advance_to(rig.net.now().after(Duration::from_millis(1)));
-    rig.directory.poll(rig.net.now());
-    assert_eq!(rig.answers()[&waiter].clone().unwrap_err().kind, ProblemKind::Timeout);
-    assert!(rig.say(&conference("c", "me", "1")).is_ok());
-    assert_eq!(rig.directory.state("i").conferences.len(), 1);
-}
-
-#[test]
-fn a_full_ring_is_busy_and_changes_nothing() {
-    let mut rig = Rig::usual();
-    rig.say(&conference("c", "me", "1")).unwrap();
-    let waiters: Vec<u32> = (0..300)
-        .map(|number| rig.ask(&endpoint("c", &format!("e{number}"), &format!("n{number}"), None)))
-        .collect();
-    rig.pass_ms(20);
-    let answers = rig.answers();
-    let done = waiters.iter().filter(|waiter| answers[waiter].is_ok()).count();
-    assert!((200..=limits::REQUEST_RING).contains(&done), "{done}");
-    let busy = |answer: &Answer| matches!(answer, Err(problem) if problem.kind == ProblemKind::Busy);
-    assert_eq!(waiters.iter().filter(|waiter| busy(&answers[waiter])).count(), 300 - done);
-    assert_eq!(rig.directory.endpoints as usize, done);
-    rig.ask(&delete_conference("c", "2"));
-    rig.pass_ms(30);
-    rig.assert_empty();
-}
-
-#[test]
 fn plays_end_in_events_with_the_clients_id() {
     let mut rig = Rig::usual();
     rig.say(&conference("c", "me", "1")).unwrap();
@@ -397,17 +403,38 @@ fn plays_end_in_events_with_the_clients_id() {
     rig.say(&play("3", tone("short", 1))).unwrap();
     rig.say(&play("4", tone("endless", 0))).unwrap();
     assert_eq!(rig.kind(&play("5", tone("endless", 0))), ProblemKind::Conflict);
-    let all = ConferenceCommand { command: "6".to_owned(), verb: ConferenceVerb::Play(tone("endless", 1)) };
+    let all = ConferenceCommand {
+        command: "6".to_owned(),
+        verb: ConferenceVerb::Play(tone("endless", 1)),
+    };
     rig.say(&call("c", "", Body::ConferenceCommand(all))).unwrap();
     rig.pass_ms(200);
-    rig.say(&verb("c", "a", "7", EndpointVerb::Stop { play: Some("unknown".to_owned()) })).unwrap();
-    rig.say(&verb("c", "a", "8", EndpointVerb::Stop { play: Some("endless".to_owned()) })).unwrap();
+    rig.say(&verb(
+        "c",
+        "a",
+        "7",
+        EndpointVerb::Stop {
+            play: Some("unknown".to_owned()),
+        },
+    ))
+    .unwrap();
+    rig.say(&verb(
+        "c",
+        "a",
+        "8",
+        EndpointVerb::Stop {
+            play: Some("endless".to_owned()),
+        },
+    ))
+    .unwrap();
     rig.pass_ms(50);
     let played: Vec<(String, String, bool)> = told(&rig.events)
         .into_iter()
-        .filter_map(|event| match event.body {
-            EventBody::Played { play, complete } => Some((event.endpoint, play, complete)),
-            _ => None,
+        .filter_map(|event| {
+            let EventBody::Played { play, complete } = event.body else {
+                return None;
+            };
+            Some((event.endpoint, play, complete))
         })
         .collect();
     let expect = |endpoint: &str, play: &str, complete| (endpoint.to_owned(), play.to_owned(), complete);
@@ -415,161 +442,6 @@ fn plays_end_in_events_with_the_clients_id() {
     assert!(played.contains(&expect("a", "short", true)), "{played:?}");
     assert!(played.contains(&expect("", "endless", true)), "{played:?}");
     assert_eq!(played[2], expect("a", "endless", false));
-}
-
-/// A directory whose worker is played by the test.
-struct Puppet {
-    directory: Tested,
-    events: Arc<EventLog>,
-    end: Option<WorkerEnd<SimPrepared>>,
-    now: Timestamp,
-}
-
-impl Puppet {
-    /// With conference `c` and its endpoints `a` and `b`.
-    fn new() -> Self {
-        let (control, end) = rings::pair(limits::REQUEST_RING, limits::REPLY_RING);
-        let (directory, events) = directory(setup(), vec![(control, BLOCK)]);
-        let mut puppet = Self { directory, events, end: Some(end), now: Timestamp(0) };
-        for call in
-            [conference("c", "me", "1"), endpoint("c", "a", "2", None), endpoint("c", "b", "3", None)]
-        {
-            puppet.directory.call(puppet.now, &call, 0);
-        }
-        puppet.serve(|_| Ok(()));
-        assert!(puppet.directory.ready().all(|(_, answer)| answer.is_ok()));
-        puppet
-    }
-
-    /// Answers everything that is in the ring; snapshots come back empty.
-    fn serve(&mut self, result: impl Fn(&Command) -> Result<(), Refusal>) {
-        let end = self.end.as_mut().unwrap();
-        while let Ok(request) = end.requests.pop() {
-            let result = result(&request.command);
-            let retired = match request.command {
-                Command::Snapshot(buffer) => Some(Retired::Snapshot(buffer)),
-                _ => None,
-            };
-            let outcome = Outcome { result, retired };
-            let done = FromWorker::Done { id: request.id, slot: Slot(7), outcome, released: None };
-            end.replies.push(done).unwrap();
-        }
-        self.directory.poll(self.now);
-    }
-
-    fn tell(&mut self, message: FromWorker<SimPrepared>) {
-        self.end.as_mut().unwrap().replies.push(message).unwrap();
-        self.directory.poll(self.now);
-    }
-
-    fn event(&mut self, endpoint: Option<u32>, kind: EventKind) {
-        let endpoint = endpoint.map(EndpointIndex);
-        self.tell(FromWorker::Event(EngineEvent { conference: ConferenceIndex(0), endpoint, kind }));
-    }
-
-    fn box_comes_back(&mut self, at: u32) {
-        let setup = mixer_engine::engine::EndpointSetup {
-            local_port: 20_000,
-            ssrc: 1,
-            sequence: 0,
-            timestamp: 0,
-            media: None,
-            slots: 16,
-        };
-        let retired = Retired::Endpoint(mixer_engine::engine::Endpoint::new(setup));
-        self.tell(FromWorker::Retired { at: EndpointIndex(at), retired, released: None });
-    }
-}
-
-#[test]
-fn engine_events_reach_the_stream_with_names_and_change_the_state() {
-    let mut puppet = Puppet::new();
-    puppet.event(Some(0), EventKind::Active);
-    puppet.event(Some(1), EventKind::Talk { talking: true });
-    puppet.event(Some(1), EventKind::Digit { digit: '#', duration_ms: 80 });
-    puppet.event(Some(1), EventKind::MediaTimeout);
-    puppet.event(Some(77), EventKind::Active);
-    puppet.event(Some(0), EventKind::Played { play: PlayId(99), complete: true });
-    let told: Vec<(String, EventBody)> =
-        told(&puppet.events).into_iter().map(|event| (event.endpoint, event.body)).collect();
-    let expected = [
-        ("a".to_owned(), EventBody::Active),
-        ("b".to_owned(), EventBody::Talk { talking: true }),
-        ("b".to_owned(), EventBody::Digit { digit: '#', duration_ms: 80 }),
-        ("b".to_owned(), EventBody::MediaTimeout),
-    ];
-    assert_eq!(told, expected);
-    let state = puppet.directory.state("i");
-    assert_eq!(state.event_seq, 4);
-    let [a, b] = &state.conferences[0].endpoints[..] else { panic!() };
-    assert!(a.active && !a.talking && !b.active && b.talking);
-}
-
-#[test]
-fn a_failed_conference_is_told_and_its_indexes_wait_for_their_boxes() {
-    for event_first in [true, false] {
-        let mut puppet = Puppet::new();
-        let free = |puppet: &Puppet| puppet.directory.workers[0].free_endpoints.len();
-        let all = ENDPOINTS as usize;
-        if !event_first {
-            puppet.box_comes_back(0);
-        }
-        puppet.event(None, EventKind::ConferenceFailed);
-        assert_eq!(free(&puppet), all - if event_first { 2 } else { 1 });
-        puppet.box_comes_back(1);
-        if event_first {
-            puppet.box_comes_back(0);
-        }
-        assert_eq!(free(&puppet), all);
-        assert_eq!(told(&puppet.events)[0].body, EventBody::ConferenceFailed);
-        assert!(puppet.directory.state("i").conferences.is_empty());
-        assert!(puppet.directory.ssrcs.is_empty());
-    }
-}
-
-#[test]
-fn lost_events_end_in_a_gap_after_the_next_snapshot() {
-    let mut puppet = Puppet::new();
-    puppet.tell(FromWorker::EventsLost(3));
-    assert_eq!(puppet.events.head(), 0);
-    puppet.serve(|_| Ok(()));
-    puppet.serve(|_| Ok(()));
-    assert_eq!(told(&puppet.events).last().map(|event| event.body.clone()), Some(EventBody::Gap));
-}
-
-#[test]
-fn refusals_of_the_engine_become_problems_and_leave_no_trace() {
-    let mut puppet = Puppet::new();
-    let play = verb("c", "a", "10", EndpointVerb::Play(tone("p", 1)));
-    let cases = [
-        (play, Refusal::TooManyPlays, ProblemKind::NoHeadroom),
-        (verb("c", "a", "11", EndpointVerb::Mute { on: true }), Refusal::NotFound, ProblemKind::NotFound),
-        (endpoint("c", "x", "12", None), Refusal::OutOfRange, ProblemKind::Internal),
-    ];
-    for (call, refusal, kind) in cases {
-        puppet.directory.call(puppet.now, &call, 1);
-        puppet.serve(|command| if matches!(command, Command::Snapshot(_)) { Ok(()) } else { Err(refusal) });
-        let answers: Vec<_> = puppet.directory.ready().collect();
-        assert!(matches!(&answers[..], [(1, Err(problem))] if problem.kind == kind), "{answers:?}");
-    }
-    let state = puppet.directory.state("i");
-    assert_eq!(state.conferences[0].endpoints.len(), 2);
-    assert!(!state.conferences[0].endpoints[0].muted);
-    assert!(puppet.directory.conferences["c"].endpoints["a"].plays.is_empty());
-    assert_eq!(puppet.directory.workers[0].free_endpoints.len(), ENDPOINTS as usize - 2);
-}
-
-#[test]
-fn a_dead_worker_takes_its_conferences_along_and_is_told() {
-    let mut puppet = Puppet::new();
-    assert!(puppet.directory.is_healthy());
-    puppet.end = None;
-    puppet.directory.poll(puppet.now);
-    assert!(!puppet.directory.is_healthy());
-    assert_eq!(told(&puppet.events)[0].body, EventBody::ConferenceFailed);
-    puppet.directory.call(puppet.now, &conference("d", "me", "9"), 1);
-    let answers: Vec<_> = puppet.directory.ready().collect();
-    assert!(matches!(&answers[..], [(1, Err(problem))] if problem.kind == ProblemKind::NoHeadroom));
 }
 
 proptest! {

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use mixer_control::state::{ConferenceState, EndpointState, State};
 use mixer_engine::time::Timestamp;
 
-use super::{ConferenceEntry, Directory, Link, Presence};
+use super::entries::{ConferenceEntry, Presence};
+use super::{Directory, Link};
 use crate::metrics::histogram::TickHistograms;
 use crate::worker::stats::StatsSnapshot;
 
@@ -71,6 +72,13 @@ impl<L: Link, W> Directory<L, W> {
             locked: entry.locked,
             endpoints,
         }
+    }
+
+    /// Counters of every worker, in order.
+    pub(crate) fn worker_stats(&self) -> impl Iterator<Item = StatsSnapshot> {
+        self.workers
+            .iter()
+            .map(|table| table.link.shared().stats().read())
     }
 
     /// Numbers for metrics.

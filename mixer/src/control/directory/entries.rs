@@ -1,0 +1,135 @@
+//! What the directory keeps of workers, conferences, endpoints and requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mixer_control::media::Media;
+use mixer_control::state::EndpointStats;
+use mixer_engine::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot, PlayId};
+use mixer_engine::time::Timestamp;
+
+use crate::control::ports::PortPool;
+use crate::metrics::histogram::TickHistograms;
+
+/// One worker as control sees it.
+pub(super) struct WorkerTable<L> {
+    pub(super) link: L,
+    pub(super) id: u16,
+    pub(super) alive: bool,
+    pub(super) ports: PortPool,
+    pub(super) free_conferences: Vec<u32>,
+    pub(super) free_endpoints: Vec<u32>,
+    pub(super) conference_at: Vec<Option<Arc<str>>>,
+    pub(super) endpoint_at: Vec<Place>,
+    /// Load of each phase of a tick.
+    pub(super) phases: [u32; 20],
+    pub(super) conferences: u32,
+    pub(super) endpoints: u32,
+    /// Last slot it told of.
+    pub(super) tick: u64,
+    #[expect(
+        clippy::box_collection,
+        reason = "commands carry the box, so that they stay small"
+    )]
+    pub(super) snapshot: Option<Box<Vec<EndpointSnapshot>>>,
+    pub(super) snapshot_due: Timestamp,
+    pub(super) histograms: TickHistograms,
+    /// Events lost; a `gap` follows once the next snapshot has come.
+    pub(super) lost_events: bool,
+}
+
+/// What is at an endpoint index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nothing, or something of which the free list knows.
+    Free,
+    /// An endpoint.
+    Used(Arc<str>, Arc<str>),
+    /// An endpoint of a failed conference whose box has not come back yet.
+    Lost,
+    /// The reverse: the box came back before the event.
+    Returned(Arc<str>, Arc<str>),
+}
+
+pub(super) struct ConferenceEntry {
+    pub(super) owner: String,
+    pub(super) worker: usize,
+    pub(super) index: ConferenceIndex,
+    pub(super) phase: u8,
+    pub(super) presence: Presence,
+    pub(super) created_tick: u64,
+    pub(super) locked: bool,
+    pub(super) endpoints: BTreeMap<Arc<str>, EndpointEntry>,
+    pub(super) plays: Vec<(PlayId, String)>,
+    /// Commands that end once it is gone.
+    pub(super) ending: Option<Vec<String>>,
+}
+
+pub(super) struct EndpointEntry {
+    pub(super) index: EndpointIndex,
+    pub(super) port: u16,
+    pub(super) ssrc: u32,
+    /// Fingerprint of the media it was created with.
+    pub(super) created_with: u64,
+    pub(super) created_tick: u64,
+    pub(super) presence: Presence,
+    pub(super) media: Option<Media>,
+    pub(super) muted: bool,
+    pub(super) deaf: bool,
+    pub(super) held: bool,
+    pub(super) gain_centibel: i32,
+    pub(super) active: bool,
+    pub(super) talking: bool,
+    pub(super) stats: EndpointStats,
+    pub(super) plays: Vec<(PlayId, String)>,
+}
+
+/// Whether the worker has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// The request to add it is on its way.
+    Adding(u64),
+    /// Yes.
+    Present,
+    /// The request to remove it is on its way.
+    Removing(u64),
+}
+
+/// A request on its way.
+pub(super) struct Outstanding {
+    /// Commands that end with it.
+    pub(super) commands: Vec<String>,
+    pub(super) conference: Arc<str>,
+    /// Empty for requests to a conference.
+    pub(super) endpoint: Arc<str>,
+    pub(super) action: Action,
+}
+
+pub(super) enum Action {
+    AddConference,
+    RemoveConference,
+    AddEndpoint,
+    RemoveEndpoint(EndpointIndex),
+    SetMedia(Box<Media>),
+    Mute(bool),
+    Deaf(bool),
+    Hold(bool),
+    Gain(i32),
+    Play(PlayId),
+    Stop,
+    Snapshot,
+}
+
+impl<L> WorkerTable<L> {
+    pub(super) fn unload(&mut self, phase: u8, load: u32) {
+        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
+            *sum = sum.saturating_sub(load);
+        }
+    }
+
+    pub(super) fn load(&mut self, phase: u8, load: u32) {
+        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
+            *sum += load;
+        }
+    }
+}
