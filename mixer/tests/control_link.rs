@@ -8,7 +8,7 @@ mod control;
 use std::io::{Read, Write};
 
 use control::http::{connect, request};
-use control::phones::three_phones;
+use control::phones::{ALL, matrix, three_phones};
 use control::{Mixer, eventually, media};
 use mixer::config::Token;
 use serde_json::{Value, json};
@@ -173,167 +173,118 @@ fn locks_and_limits_refuse() {
     );
 }
 
+/// Method, path, status, what the detail names, body. `$` stands for a fresh command id.
+const BAD_INPUT: &str = r#"
+PUT /v1/conferences/x 400 body {
+PUT /v1/conferences/x 400 body []
+PUT /v1/conferences/x 400 owner {"command":"$"}
+PUT /v1/conferences/x 400 owner {"command":"$","owner":""}
+PUT /v1/conferences/x 400 command {"command":"a b","owner":"me"}
+PUT /v1/conferences/x 400 what {"command":"$","owner":"me","what":1}
+PUT /v1/conferences/a%2Fb 400 conference {"command":"$","owner":"me"}
+PUT /v1/conferences/%00 400 conference {"command":"$","owner":"me"}
+PUT /v1/conferences/none/endpoints/e 404 conference {"command":"$"}
+POST /v1/conferences/c/endpoints/e/commands 400 centibel {"command":"$","verb":"gain","centibel":9999}
+POST /v1/conferences/c/endpoints/e/commands 400 explode {"command":"$","verb":"explode"}
+POST /v1/conferences/c/endpoints/e/commands 400 on {"command":"$","verb":"mute"}
+POST /v1/conferences/c/endpoints/e/commands 400 source.name {"command":"$","verb":"play","play":"p","source":{"kind":"prompt","name":"none"}}
+POST /v1/conferences/none/commands 404 conference {"command":"$","verb":"lock","on":true}
+POST /v1/conferences/c/endpoints/none/commands 404 endpoint {"command":"$","verb":"mute","on":true}
+DELETE /v1/conferences/c/endpoints/e 400 command -
+GET /v1/nothing 404 /v1/nothing -
+PATCH /v1/conferences/c/endpoints/e 405 PATCH -
+GET /v1/events?after=x 400 after -
+"#;
+
 #[test]
 fn bad_input_is_refused_and_named() {
     let mixer = Mixer::start();
     mixer.conference("c");
     mixer.endpoint("c", "e", 4000);
-    let endpoint = "/v1/conferences/c/endpoints/e";
-    let commands = &format!("{endpoint}/commands");
-    let with = |key: &str, value: Value| {
-        let mut body = json!({"command": "m", "media": media(4000)});
-        *body.pointer_mut(key).unwrap() = value;
-        body.to_string()
-    };
-    let set = &format!("{endpoint}/media");
-    let long = format!("/v1/conferences/{}", "x".repeat(129));
-    let owner = r#"{"command":"1","owner":"me"}"#;
-    let cases: [(&str, &str, &str, u16, &str); 25] = [
-        ("PUT", "/v1/conferences/x", "{", 400, "body"),
-        ("PUT", "/v1/conferences/x", "[]", 400, "body"),
-        ("PUT", "/v1/conferences/x", r#"{"command":"1"}"#, 400, "owner"),
-        (
-            "PUT",
-            "/v1/conferences/x",
-            r#"{"command":"1","owner":""}"#,
-            400,
-            "owner",
-        ),
-        (
-            "PUT",
-            "/v1/conferences/x",
-            r#"{"command":"a b","owner":"me"}"#,
-            400,
-            "command",
-        ),
-        (
-            "PUT",
-            "/v1/conferences/x",
-            r#"{"command":"1","owner":"me","what":1}"#,
-            400,
-            "what",
-        ),
-        ("PUT", &long, owner, 400, "conference"),
-        ("PUT", "/v1/conferences/a%2Fb", owner, 400, "conference"),
-        ("PUT", "/v1/conferences/%00", owner, 400, "conference"),
-        (
-            "PUT",
-            "/v1/conferences/none/endpoints/e",
-            r#"{"command":"1"}"#,
-            404,
-            "conference",
-        ),
-        (
-            "PUT",
-            set,
-            &with("/media/remote", json!("224.0.0.1:4000")),
-            400,
-            "media.remote",
-        ),
-        (
-            "PUT",
-            set,
-            &with("/media/remote", json!("[::1]:4000")),
-            400,
-            "media.remote",
-        ),
-        (
-            "PUT",
-            set,
-            &with("/media/remote", json!("phone:4000")),
-            400,
-            "socket address",
-        ),
-        (
-            "PUT",
-            set,
-            &with("/media/send/ptime_ms", json!(25)),
-            400,
-            "media.send.ptime_ms",
-        ),
-        (
-            "PUT",
-            set,
-            &with("/media/send/payload_type", json!(300)),
-            400,
-            "300",
-        ),
-        (
-            "PUT",
-            set,
-            &with("/media/receive", json!([])),
-            400,
-            "media.receive",
-        ),
-        (
-            "PUT",
-            set,
-            &with("/media/telephone_event", json!(0)),
-            400,
-            "media.telephone_event",
-        ),
-        (
-            "POST",
-            commands,
-            r#"{"command":"1","verb":"gain","centibel":9999}"#,
-            400,
-            "centibel",
-        ),
-        (
-            "POST",
-            commands,
-            r#"{"command":"1","verb":"explode"}"#,
-            400,
-            "explode",
-        ),
-        (
-            "POST",
-            commands,
-            r#"{"command":"1","verb":"play","play":"p","source":{"kind":"prompt","name":"none"}}"#,
-            400,
-            "source.name",
-        ),
-        (
-            "POST",
-            "/v1/conferences/none/commands",
-            r#"{"command":"1","verb":"lock","on":true}"#,
-            404,
-            "conference",
-        ),
-        ("DELETE", endpoint, "", 400, "command"),
-        ("GET", "/v1/nothing", "", 404, "/v1/nothing"),
-        ("PATCH", endpoint, "", 405, "PATCH"),
-        ("GET", "/v1/events?after=x", "", 400, "after"),
-    ];
-    for (number, (method, path, body, status, names)) in cases.into_iter().enumerate() {
-        // A refusal is remembered under its command's id.
-        let body = body.replace(r#""command":"1""#, &format!(r#""command":"n{number}""#));
+    for line in BAD_INPUT.trim().lines() {
+        let [method, path, status, names, body] = line.splitn(5, ' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}");
+        };
+        let body = if body == "-" { "" } else { body };
+        let body = body.replace('$', &mixer.id());
         let answer = request(mixer.server.control_addr(), method, path, &[], body.as_bytes());
         let problem = answer.json();
-        assert_eq!(answer.status, status, "{method} {path} {body}: {problem}");
-        assert_eq!(problem["status"], status);
+        assert_eq!(answer.status.to_string(), status, "{line}: {problem}");
+        assert_eq!(problem["status"], answer.status, "{line}");
         assert!(
             problem["detail"].as_str().unwrap().contains(names),
-            "{method} {path} {body}: {problem}"
+            "{line}: {problem}"
         );
     }
-    let address = mixer.server.control_addr();
-    let form = [("Content-Type", "text/plain")];
-    let answer = request(address, "PUT", "/v1/conferences/x", &form, owner.as_bytes());
+    let (address, path) = (mixer.server.control_addr(), "/v1/conferences/x");
+    let fine = r#"{"command":"fine","owner":"me"}"#;
+    let answer = request(
+        address,
+        "PUT",
+        path,
+        &[("Content-Type", "text/plain")],
+        fine.as_bytes(),
+    );
     assert!(
         answer.status == 400 && answer.text().contains("Content-Type"),
         "{answer:?}"
     );
-    let huge = format!(r#"{{"command":"1","owner":"{}"}}"#, "x".repeat(70_000));
-    let answer = request(address, "PUT", "/v1/conferences/x", &[], huge.as_bytes());
+    let huge = fine.replace("me", &"x".repeat(70_000));
+    let answer = request(address, "PUT", path, &[], huge.as_bytes());
     assert!(
         answer.status == 400 && answer.text().contains("65536"),
         "{answer:?}"
     );
+    let long = format!("/v1/conferences/{}", "x".repeat(129));
+    assert_eq!(request(address, "PUT", &long, &[], fine.as_bytes()).status, 400);
     assert_eq!(
         mixer.state()["conferences"].as_array().unwrap().len(),
         1,
         "nothing was created"
+    );
+}
+
+#[test]
+fn bad_media_is_refused_and_named() {
+    let mixer = Mixer::start();
+    mixer.conference("c");
+    mixer.endpoint("c", "e", 4000);
+    let cases = [
+        ("/media/remote", json!("224.0.0.1:4000"), "media.remote"),
+        ("/media/remote", json!("[::1]:4000"), "media.remote"),
+        ("/media/remote", json!("phone:4000"), "socket address"),
+        ("/media/send/ptime_ms", json!(25), "media.send.ptime_ms"),
+        ("/media/send/payload_type", json!(300), "300"),
+        ("/media/receive", json!([]), "media.receive"),
+        ("/media/telephone_event", json!(0), "media.telephone_event"),
+        ("/media/source/mode", json!("any"), "any"),
+    ];
+    for (pointer, value, names) in cases {
+        let mut body = json!({"command": "m", "media": media(4000)});
+        *body.pointer_mut(pointer).unwrap() = value;
+        let answer = mixer.send("PUT", "/v1/conferences/c/endpoints/e/media", &body);
+        let problem = answer.json();
+        assert_eq!(
+            (answer.status, &problem["type"]),
+            (400, &json!("invalid")),
+            "{pointer}: {problem}"
+        );
+        assert!(
+            problem["detail"].as_str().unwrap().contains(names),
+            "{pointer}: {problem}"
+        );
+    }
+    // An id is not used up by a request that was wrong.
+    let body = json!({"command": "m", "media": media(4002)});
+    assert_eq!(
+        mixer
+            .send("PUT", "/v1/conferences/c/endpoints/e/media", &body)
+            .status,
+        200
+    );
+    assert_eq!(
+        mixer.state()["conferences"][0]["endpoints"][0]["media"],
+        media(4002)
     );
 }
 
@@ -388,4 +339,52 @@ fn connections_are_capped_and_slow_ones_do_not_hold_others_up() {
         let _ = stream.read_to_string(&mut text);
         text.starts_with("HTTP/1.1 200")
     });
+}
+
+#[test]
+fn a_client_that_dies_changes_nothing() {
+    let mixer = Mixer::start();
+    let phones = three_phones(&mixer);
+    matrix(&phones, "all hear the others", ALL);
+    let before = mixer.state()["conferences"][0]["endpoints"]
+        .as_array()
+        .unwrap()
+        .len();
+    // In the middle of a header, of a body, right after a command, while reading events.
+    let address = mixer.server.control_addr();
+    connect(address)
+        .write_all(b"PUT /v1/conferences/c HTTP/1.1\r\nHo")
+        .unwrap();
+    let head = "PUT /v1/conferences/half HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\n";
+    connect(address)
+        .write_all(format!("{head}Content-Length: 500\r\n\r\n{{\"comm").as_bytes())
+        .unwrap();
+    let body = r#"{"command":"orphan","owner":"gone"}"#;
+    let whole = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).replace("half", "whole");
+    connect(address).write_all(whole.as_bytes()).unwrap();
+    drop(mixer.events("", &[]));
+    eventually("the complete command took effect", || {
+        let state = mixer.state();
+        state["conferences"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["conference"] == "whole")
+    });
+    let state = mixer.state();
+    assert_eq!(state["conferences"].as_array().unwrap().len(), 2, "{state}");
+    assert_eq!(
+        state["conferences"][0]["endpoints"].as_array().unwrap().len(),
+        before
+    );
+    let packets = phones.packets(0);
+    eventually("media goes on", || phones.packets(0) > packets + 25);
+    matrix(&phones, "all still hear the others", ALL);
+    // Its successor repeats the command and learns that it was done.
+    let again = mixer.send(
+        "PUT",
+        "/v1/conferences/whole",
+        &serde_json::from_str(body).unwrap(),
+    );
+    assert_eq!(again.status, 200);
 }

@@ -5,34 +5,9 @@
 #[allow(dead_code, reason = "shared with other test programs, which need other parts")]
 mod control;
 
-use std::io::Write;
-
-use control::http::connect;
-use control::phones::{LOUD, Phones, TONES, three_phones};
+use control::phones::{ALL, LOUD, TONES, hears, hears_not, matrix, three_phones};
 use control::{Mixer, eventually, media};
 use serde_json::{Value, json};
-
-fn hears(phones: &Phones, phone: usize, talker: usize) -> bool {
-    (0.7 * LOUD..1.3 * LOUD).contains(&phones.hears(phone, TONES[talker]))
-}
-
-fn hears_not(phones: &Phones, phone: usize, talker: usize) -> bool {
-    phones.hears(phone, TONES[talker]) < 0.01 * LOUD
-}
-
-/// Who hears whom is as wanted: `wanted[listener]` lists the talkers.
-fn matrix(phones: &Phones, what: &str, wanted: [&[usize]; 3]) {
-    eventually(what, || {
-        (0..3).all(|phone| {
-            (0..3).all(|talker| match wanted[phone].contains(&talker) {
-                true => hears(phones, phone, talker),
-                false => hears_not(phones, phone, talker),
-            })
-        })
-    });
-}
-
-const ALL: [&[usize]; 3] = [&[1, 2], &[0, 2], &[0, 1]];
 
 #[test]
 fn three_phones_hear_each_other_and_not_themselves() {
@@ -160,52 +135,4 @@ fn tones_are_heard_by_one_or_by_all_and_their_end_is_told() {
         (&event["play"], &event["complete"]),
         (&json!("beep"), &json!(true))
     );
-}
-
-#[test]
-fn a_client_that_dies_changes_nothing() {
-    let mixer = Mixer::start();
-    let phones = three_phones(&mixer);
-    matrix(&phones, "all hear the others", ALL);
-    let before = mixer.state()["conferences"][0]["endpoints"]
-        .as_array()
-        .unwrap()
-        .len();
-    // In the middle of a header, of a body, right after a command, while reading events.
-    let address = mixer.server.control_addr();
-    connect(address)
-        .write_all(b"PUT /v1/conferences/c HTTP/1.1\r\nHo")
-        .unwrap();
-    let head = "PUT /v1/conferences/half HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\n";
-    connect(address)
-        .write_all(format!("{head}Content-Length: 500\r\n\r\n{{\"comm").as_bytes())
-        .unwrap();
-    let body = r#"{"command":"orphan","owner":"gone"}"#;
-    let whole = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).replace("half", "whole");
-    connect(address).write_all(whole.as_bytes()).unwrap();
-    drop(mixer.events("", &[]));
-    eventually("the complete command took effect", || {
-        let state = mixer.state();
-        state["conferences"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|one| one["conference"] == "whole")
-    });
-    let state = mixer.state();
-    assert_eq!(state["conferences"].as_array().unwrap().len(), 2, "{state}");
-    assert_eq!(
-        state["conferences"][0]["endpoints"].as_array().unwrap().len(),
-        before
-    );
-    let packets = phones.packets(0);
-    eventually("media goes on", || phones.packets(0) > packets + 25);
-    matrix(&phones, "all still hear the others", ALL);
-    // Its successor repeats the command and learns that it was done.
-    let again = mixer.send(
-        "PUT",
-        "/v1/conferences/whole",
-        &serde_json::from_str(body).unwrap(),
-    );
-    assert_eq!(again.status, 200);
 }

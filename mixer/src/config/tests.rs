@@ -48,103 +48,105 @@ fn default_core_follows_the_machine() {
     assert_eq!(Config::defaults(&[4, 5]).workers.cores, [4]);
 }
 
+/// A text, and what its error must say: place, problem, remedy.
+const MISTAKES: [(&str, &str, &str, &str); 22] = [
+    ("[io]\nbackendd = 'auto'", "m.toml:2", "backendd", "spelling"),
+    ("\n[what]\n", "m.toml:2", "what", "spelling"),
+    (
+        "[io]\n\nbackend = 'dpdk'",
+        "m.toml:3",
+        "dpdk",
+        "correct the value",
+    ),
+    (
+        "[io]\nbackend = 'xdp'",
+        "m.toml:2",
+        "not part of this build",
+        "uring",
+    ),
+    (
+        "[io]\ninterface = 'eth0/../x'",
+        "m.toml:2",
+        "io.interface",
+        "ip link",
+    ),
+    (
+        "[io]\naddress = '0.0.0.0'",
+        "m.toml:2",
+        "cannot be told",
+        "one IP address",
+    ),
+    (
+        "[io]\naddress = 'localhost'",
+        "m.toml:2",
+        "no IP address",
+        "one IP address",
+    ),
+    ("[io]\nports = '10000'", "m.toml:2", "io.ports", "FIRST-LAST"),
+    ("[io]\nports = '2000-1000'", "m.toml:2", "io.ports", "FIRST-LAST"),
+    ("[io]\nports = '80-1000'", "m.toml:2", "io.ports", "1024"),
+    (
+        "[workers]\ncores = []",
+        "m.toml:2",
+        "0 workers",
+        "list every core",
+    ),
+    ("[workers]\ncores = [1, 1]", "m.toml:2", "two workers", "once"),
+    ("[workers]\ncores = [7]", "m.toml:2", "core 7", "[0, 1]"),
+    (
+        "[control]\nlisten = '10.0.0.1:8090'",
+        "m.toml:2",
+        "not loopback",
+        "control.token_file",
+    ),
+    (
+        "[control]\nlisten = '8090'",
+        "m.toml:2",
+        "control.listen",
+        "127.0.0.1:8090",
+    ),
+    (
+        "[control]\ntoken_file = '/nonexistent/token'",
+        "m.toml:2",
+        "cannot be read",
+        "create it",
+    ),
+    (
+        "[control]\nconnections = 0",
+        "m.toml:2",
+        "connections = 0",
+        "1 to 4096",
+    ),
+    (
+        "[control]\nevents = 'many'",
+        "m.toml:2",
+        "invalid type",
+        "correct the value",
+    ),
+    (
+        "[limits]\nendpoints = 1000000",
+        "m.toml:2",
+        "endpoints = 1000000",
+        "1 to 32256",
+    ),
+    (
+        "[limits]\nmedia_timeout_ms = -5",
+        "m.toml:2",
+        "media_timeout_ms = -5",
+        "100 to 3600000",
+    ),
+    (
+        "[prompts]\nfolder = '/nonexistent'",
+        "m.toml:2",
+        "no folder",
+        "built-in",
+    ),
+    ("[io]\nports = ", "m.toml:2", "", "correct"),
+];
+
 #[test]
 fn errors_are_one_line_with_place_and_remedy() {
-    let cases: [(&str, &str, &str, &str); 22] = [
-        ("[io]\nbackendd = 'auto'", "m.toml:2", "backendd", "spelling"),
-        ("\n[what]\n", "m.toml:2", "what", "spelling"),
-        (
-            "[io]\n\nbackend = 'dpdk'",
-            "m.toml:3",
-            "dpdk",
-            "correct the value",
-        ),
-        (
-            "[io]\nbackend = 'xdp'",
-            "m.toml:2",
-            "not part of this build",
-            "uring",
-        ),
-        (
-            "[io]\ninterface = 'eth0/../x'",
-            "m.toml:2",
-            "io.interface",
-            "ip link",
-        ),
-        (
-            "[io]\naddress = '0.0.0.0'",
-            "m.toml:2",
-            "cannot be told",
-            "one IP address",
-        ),
-        (
-            "[io]\naddress = 'localhost'",
-            "m.toml:2",
-            "no IP address",
-            "one IP address",
-        ),
-        ("[io]\nports = '10000'", "m.toml:2", "io.ports", "FIRST-LAST"),
-        ("[io]\nports = '2000-1000'", "m.toml:2", "io.ports", "FIRST-LAST"),
-        ("[io]\nports = '80-1000'", "m.toml:2", "io.ports", "1024"),
-        (
-            "[workers]\ncores = []",
-            "m.toml:2",
-            "0 workers",
-            "list every core",
-        ),
-        ("[workers]\ncores = [1, 1]", "m.toml:2", "two workers", "once"),
-        ("[workers]\ncores = [7]", "m.toml:2", "core 7", "[0, 1]"),
-        (
-            "[control]\nlisten = '10.0.0.1:8090'",
-            "m.toml:2",
-            "not loopback",
-            "control.token_file",
-        ),
-        (
-            "[control]\nlisten = '8090'",
-            "m.toml:2",
-            "control.listen",
-            "127.0.0.1:8090",
-        ),
-        (
-            "[control]\ntoken_file = '/nonexistent/token'",
-            "m.toml:2",
-            "cannot be read",
-            "create it",
-        ),
-        (
-            "[control]\nconnections = 0",
-            "m.toml:2",
-            "connections = 0",
-            "1 to 4096",
-        ),
-        (
-            "[control]\nevents = 'many'",
-            "m.toml:2",
-            "invalid type",
-            "correct the value",
-        ),
-        (
-            "[limits]\nendpoints = 1000000",
-            "m.toml:2",
-            "endpoints = 1000000",
-            "1 to 32256",
-        ),
-        (
-            "[limits]\nmedia_timeout_ms = -5",
-            "m.toml:2",
-            "media_timeout_ms = -5",
-            "100 to 3600000",
-        ),
-        (
-            "[prompts]\nfolder = '/nonexistent'",
-            "m.toml:2",
-            "no folder",
-            "built-in",
-        ),
-        ("[io]\nports = ", "m.toml:2", "", "correct"),
-    ];
-    for (text, place, problem, remedy) in cases {
+    for (text, place, problem, remedy) in MISTAKES {
         let error = parse(text).expect_err(text);
         let line = error.to_string();
         assert_eq!(error.place, place, "{text:?}: {line}");

@@ -233,3 +233,28 @@ pub(crate) fn three_phones(mixer: &super::Mixer) -> Phones {
     }
     phones
 }
+
+/// A phone hears a talker at about full level.
+pub(crate) fn hears(phones: &Phones, phone: usize, talker: usize) -> bool {
+    (0.7 * LOUD..1.3 * LOUD).contains(&phones.hears(phone, TONES[talker]))
+}
+
+/// A phone does not hear a talker.
+pub(crate) fn hears_not(phones: &Phones, phone: usize, talker: usize) -> bool {
+    phones.hears(phone, TONES[talker]) < 0.01 * LOUD
+}
+
+/// Who hears whom is as wanted: `wanted[listener]` lists the talkers.
+pub(crate) fn matrix(phones: &Phones, what: &str, wanted: [&[usize]; 3]) {
+    super::eventually(what, || {
+        (0..3).all(|phone| {
+            (0..3).all(|talker| match wanted[phone].contains(&talker) {
+                true => hears(phones, phone, talker),
+                false => hears_not(phones, phone, talker),
+            })
+        })
+    });
+}
+
+/// Everybody hears the others.
+pub(crate) const ALL: [&[usize]; 3] = [&[1, 2], &[0, 2], &[0, 1]];

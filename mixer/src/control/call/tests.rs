@@ -141,96 +141,72 @@ fn tone(hertz: u16, attenuation_db: u8, duration_ms: u32) -> EndpointVerb {
     })
 }
 
+fn names(field: &str, call: &Call) {
+    let problem = call.validate().expect_err(field);
+    assert_eq!(problem.kind, ProblemKind::Invalid);
+    let detail = problem.detail;
+    assert!(detail.starts_with(&format!("{field}:")), "{field}: {detail}");
+}
+
 #[test]
-fn bad_requests_name_the_field() {
+fn bad_ids_name_the_field() {
     let good = command(EndpointVerb::Mute { on: true });
     assert_eq!(good.validate(), Ok(()));
-    let owner = Body::CreateConference(CreateConference {
-        command: "1".to_owned(),
-        owner: String::new(),
-    });
+    for id in ["a b".to_owned(), "x".repeat(65), String::new()] {
+        let body = Body::DeleteEndpoint(id);
+        names("command", &Call { body, ..good.clone() });
+    }
+    for conference in ["", "..", "a\"b"] {
+        let conference = conference.to_owned();
+        names(
+            "conference",
+            &Call {
+                conference,
+                ..good.clone()
+            },
+        );
+    }
+    for endpoint in ["a/b".to_owned(), "x".repeat(129)] {
+        names(
+            "endpoint",
+            &Call {
+                endpoint,
+                ..good.clone()
+            },
+        );
+    }
+    let (command, owner) = ("1".to_owned(), String::new());
+    let body = Body::CreateConference(CreateConference { command, owner });
+    names("owner", &Call { body, ..good });
+}
+
+#[test]
+fn bad_commands_name_the_field() {
     let prompt = |name: &str| {
-        let source = PlaySource::Prompt {
-            name: name.to_owned(),
-        };
+        let (play, name) = ("p".to_owned(), name.to_owned());
+        let source = PlaySource::Prompt { name };
         EndpointVerb::Play(Play {
-            play: "p".to_owned(),
+            play,
             source,
             repeat: 1,
         })
     };
+    let stop = EndpointVerb::Stop {
+        play: Some(String::new()),
+    };
     let cases = [
-        (
-            "command",
-            Call {
-                body: Body::DeleteEndpoint("a b".to_owned()),
-                ..good.clone()
-            },
-        ),
-        (
-            "command",
-            Call {
-                body: Body::DeleteEndpoint("x".repeat(65)),
-                ..good.clone()
-            },
-        ),
-        (
-            "conference",
-            Call {
-                conference: String::new(),
-                ..good.clone()
-            },
-        ),
-        (
-            "conference",
-            Call {
-                conference: "..".to_owned(),
-                ..good.clone()
-            },
-        ),
-        (
-            "endpoint",
-            Call {
-                endpoint: "a/b".to_owned(),
-                ..good.clone()
-            },
-        ),
-        (
-            "endpoint",
-            Call {
-                endpoint: "x".repeat(129),
-                ..good.clone()
-            },
-        ),
-        (
-            "owner",
-            Call {
-                body: owner,
-                ..good.clone()
-            },
-        ),
-        ("centibel", command(EndpointVerb::Gain { centibel: 2001 })),
-        ("centibel", command(EndpointVerb::Gain { centibel: -4001 })),
-        (
-            "play",
-            command(EndpointVerb::Stop {
-                play: Some(String::new()),
-            }),
-        ),
-        ("source.hertz", command(tone(19, 0, 20))),
-        ("source.hertz", command(tone(3901, 0, 20))),
-        ("source.attenuation_db", command(tone(440, 61, 20))),
-        ("source.duration_ms", command(tone(440, 0, 19))),
-        ("source.duration_ms", command(tone(440, 0, 60_001))),
-        ("source.name", command(prompt("../etc/passwd"))),
+        ("centibel", EndpointVerb::Gain { centibel: 2001 }),
+        ("centibel", EndpointVerb::Gain { centibel: -4001 }),
+        ("play", stop),
+        ("source.hertz", tone(19, 0, 20)),
+        ("source.hertz", tone(3901, 0, 20)),
+        ("source.attenuation_db", tone(440, 61, 20)),
+        ("source.duration_ms", tone(440, 0, 19)),
+        ("source.duration_ms", tone(440, 0, 60_001)),
+        ("source.name", prompt("../etc/passwd")),
     ];
-    for (field, call) in cases {
-        let problem = call.validate().expect_err(field);
-        assert!(
-            problem.detail.starts_with(&format!("{field}:")),
-            "{field}: {}",
-            problem.detail
-        );
+    for (field, verb) in cases {
+        names(field, &command(verb));
     }
 }
 

@@ -35,77 +35,37 @@ impl<L: Link, W> Directory<L, W> {
                 return Err(busy());
             }
             if entry.owner != body.owner {
-                return Err(Problem::new(
-                    ProblemKind::Conflict,
-                    "owner: the conference has another one",
-                ));
+                let detail = "owner: the conference has another one";
+                return Err(Problem::new(ProblemKind::Conflict, detail));
             }
-            return match entry.presence {
-                Presence::Adding(request) => self.join(request, &body.command),
-                Presence::Present | Presence::Removing(_) => Ok(Some(Reply::Done(self.done(
-                    &body.command,
-                    entry.worker,
-                    entry.created_tick,
-                )))),
-            };
+            if let Presence::Adding(request) = entry.presence {
+                return self.join(request, &body.command);
+            }
+            let done = self.done(&body.command, entry.worker, entry.created_tick);
+            return Ok(Some(Reply::Done(done)));
         }
         if self.conferences.len() >= self.setup.conferences_max as usize {
             return Err(no_headroom("limits.conferences is reached"));
         }
-        let loads: Vec<WorkerLoad> = self.loads();
-        let worker = placement::choose_worker(&loads).ok_or_else(|| no_headroom("every worker is full"))?;
-        let worker = usize::from(worker.0);
-        if self.room(worker) == 0 {
-            return Err(busy());
-        }
-        let Some(table) = self.workers.get_mut(worker) else {
-            return Err(internal("no such worker"));
-        };
-        let Some(index) = table.free_conferences.pop() else {
-            return Err(no_headroom("the worker has no place for a conference"));
-        };
-        let phase = placement::choose_phase(&table.phases);
-        table.load(phase, CONFERENCE_LOAD);
-        table.conferences += 1;
         let (name, nobody): (Arc<str>, Arc<str>) = (Arc::from(name), Arc::from(""));
-        if let Some(place) = table.conference_at.get_mut(index as usize) {
-            *place = Some(Arc::clone(&name));
-        }
-        let index = ConferenceIndex(index);
-        let entry = ConferenceEntry {
-            owner: body.owner.clone(),
-            worker,
-            index,
-            phase,
-            presence: Presence::Present,
-            created_tick: 0,
-            locked: false,
-            endpoints: BTreeMap::new(),
-            plays: Vec::new(),
-            ending: None,
-        };
-        let conference = Conference::new(ConferenceSetup { phase });
-        let command = Command::AddConference {
-            at: index,
-            conference,
-        };
+        let entry = self.place_conference(&name, &body.owner)?;
+        let (worker, at) = (entry.worker, entry.index);
+        let conference = Conference::new(ConferenceSetup { phase: entry.phase });
+        let command = Command::AddConference { at, conference };
         let commands = vec![body.command.clone()];
+        let target = (&name, &nobody);
         match self.send(
             worker,
-            (&name, &nobody),
+            target,
             Action::AddConference,
             command,
             IoChange::None,
             commands,
         ) {
             Ok(id) => {
-                self.conferences.insert(
-                    name,
-                    ConferenceEntry {
-                        presence: Presence::Adding(id),
-                        ..entry
-                    },
-                );
+                let presence = Presence::Adding(id);
+                self.conferences
+                    .insert(name, ConferenceEntry { presence, ..entry });
                 Ok(None)
             }
             Err(problem) => {
@@ -113,6 +73,42 @@ impl<L: Link, W> Directory<L, W> {
                 Err(problem)
             }
         }
+    }
+
+    /// Chooses worker, place and phase for a new conference and takes them.
+    fn place_conference(&mut self, name: &Arc<str>, owner: &str) -> Result<ConferenceEntry, Problem> {
+        let worker =
+            placement::choose_worker(&self.loads()).ok_or_else(|| no_headroom("every worker is full"))?;
+        let worker = usize::from(worker.0);
+        if self.room(worker) == 0 {
+            return Err(busy());
+        }
+        let table = self
+            .workers
+            .get_mut(worker)
+            .ok_or_else(|| internal("no such worker"))?;
+        let index = table
+            .free_conferences
+            .pop()
+            .ok_or_else(|| no_headroom("the worker is full"))?;
+        let phase = placement::choose_phase(&table.phases);
+        table.load(phase, CONFERENCE_LOAD);
+        table.conferences += 1;
+        if let Some(place) = table.conference_at.get_mut(index as usize) {
+            *place = Some(Arc::clone(name));
+        }
+        Ok(ConferenceEntry {
+            owner: owner.to_owned(),
+            worker,
+            index: ConferenceIndex(index),
+            phase,
+            presence: Presence::Present,
+            created_tick: 0,
+            locked: false,
+            endpoints: BTreeMap::new(),
+            plays: Vec::new(),
+            ending: None,
+        })
     }
 
     fn loads(&self) -> Vec<WorkerLoad> {
@@ -137,15 +133,12 @@ impl<L: Link, W> Directory<L, W> {
         body: &CreateEndpoint,
     ) -> Started {
         let created_with = self.fingerprint(&body.media);
-        let Some((conference, entry)) = self.conferences.get_key_value(conference) else {
-            return Err(no_conference());
-        };
-        if entry.ending.is_some() {
-            return Err(no_conference());
-        }
-        let (conference, worker, phase, locked) =
-            (Arc::clone(conference), entry.worker, entry.phase, entry.locked);
-        if let Some(existing) = entry.endpoints.get(name) {
+        let found = self.conferences.get_key_value(conference);
+        let (conference, holder) = found
+            .filter(|(_, holder)| holder.ending.is_none())
+            .ok_or_else(no_conference)?;
+        let (conference, worker, index) = (Arc::clone(conference), holder.worker, holder.index);
+        if let Some(existing) = holder.endpoints.get(name) {
             if existing.created_with != created_with {
                 let detail = "media: the endpoint was created with another; use PUT .../media to change it";
                 return Err(Problem::new(ProblemKind::Conflict, detail));
@@ -156,45 +149,24 @@ impl<L: Link, W> Directory<L, W> {
                 Presence::Present => Ok(Some(self.created(&body.command, worker, existing))),
             };
         }
-        if locked {
+        if holder.locked {
             return Err(Problem::new(ProblemKind::Locked, "the conference is locked"));
         }
-        if self.endpoints >= self.setup.endpoints_max {
-            return Err(no_headroom("limits.endpoints is reached"));
-        }
-        if self.room(worker) == 0 {
-            return Err(busy());
-        }
-        let plan = body
-            .media
-            .as_ref()
-            .map(|media| media_plan(media, self.setup.address))
-            .transpose()?;
-        let index = self.free_endpoint_index(worker)?;
-        let (port, prepared) = self.prepare_port(now, worker)?;
-        let setup = EndpointSetup {
-            local_port: port,
-            ssrc: self.fresh_ssrc(),
-            sequence: self.random.bits16(),
-            timestamp: self.random.bits32(),
-            media: plan,
-            slots: SLOTS,
-        };
-        let entry = new_entry(index, &setup, created_with, body.media.clone());
+        let phase = holder.phase;
+        let (setup, prepared) = self.set_up_endpoint(now, worker, body.media.as_ref())?;
+        let at = self.free_endpoint_index(worker)?;
+        let entry = new_entry(at, &setup, created_with, body.media.clone());
         let name: Arc<str> = Arc::from(name);
-        self.occupy(worker, &conference, &name, index, phase);
-        let conference_index = self
-            .conferences
-            .get(&conference)
-            .map_or(ConferenceIndex(0), |entry| entry.index);
+        self.occupy(worker, &conference, &name, at, phase);
+        let local = SocketAddr::new(self.setup.address, setup.local_port);
+        let endpoint = Endpoint::new(setup);
         let command = Command::AddEndpoint {
-            conference: conference_index,
-            at: index,
-            endpoint: Endpoint::new(setup),
+            conference: index,
+            at,
+            endpoint,
         };
-        let local = SocketAddr::new(self.setup.address, port);
         let io = IoChange::Open {
-            flow: FlowId(index.0),
+            flow: FlowId(at.0),
             local,
             prepared,
         };
@@ -209,22 +181,46 @@ impl<L: Link, W> Directory<L, W> {
         ) {
             Ok(id) => {
                 if let Some(holder) = self.conferences.get_mut(&conference) {
-                    holder.endpoints.insert(
-                        name,
-                        EndpointEntry {
-                            presence: Presence::Adding(id),
-                            ..entry
-                        },
-                    );
+                    let presence = Presence::Adding(id);
+                    holder.endpoints.insert(name, EndpointEntry { presence, ..entry });
                 }
                 Ok(None)
             }
             Err(problem) => {
                 self.forget_endpoint(now, worker, &entry, phase);
-                self.free_index(worker, index);
+                self.free_index(worker, at);
                 Err(problem)
             }
         }
+    }
+
+    /// Checks the limits and chooses the numbers of a new endpoint; its port is taken and bound.
+    fn set_up_endpoint(
+        &mut self,
+        now: Timestamp,
+        worker: usize,
+        media: Option<&Media>,
+    ) -> Result<(EndpointSetup, L::Prepared), Problem> {
+        if self.endpoints >= self.setup.endpoints_max {
+            return Err(no_headroom("limits.endpoints is reached"));
+        }
+        self.free_endpoint_index(worker)?;
+        if self.room(worker) == 0 {
+            return Err(busy());
+        }
+        let plan = media
+            .map(|media| media_plan(media, self.setup.address))
+            .transpose()?;
+        let (local_port, prepared) = self.prepare_port(now, worker)?;
+        let setup = EndpointSetup {
+            local_port,
+            ssrc: self.fresh_ssrc(),
+            sequence: self.random.bits16(),
+            timestamp: self.random.bits32(),
+            media: plan,
+            slots: SLOTS,
+        };
+        Ok((setup, prepared))
     }
 
     fn free_endpoint_index(&self, worker: usize) -> Result<EndpointIndex, Problem> {
