@@ -57,6 +57,8 @@ pub struct Sender {
     phase_ns: u64,
     /// Packets sent more than 5 ms late.
     pub late: u64,
+    /// Latest packet, nanoseconds after its time.
+    pub worst_ns: u64,
     /// Packets sent.
     pub sent: u64,
 }
@@ -77,6 +79,7 @@ impl Sender {
             due: None,
             phase_ns: seed.below(PTIME_NS),
             late: 0,
+            worst_ns: 0,
             sent: 0,
         }
     }
@@ -105,6 +108,7 @@ impl Sender {
             return false;
         };
         self.late += u64::from(now.0 - due.0 > LATE_NS);
+        self.worst_ns = self.worst_ns.max(now.0 - due.0);
         self.due = Some(Timestamp(due.0 + PTIME_NS));
         true
     }

@@ -74,6 +74,23 @@ pub struct Options {
     /// 8 kHz mono 16-bit WAV that the first talker of every conference sends instead of a tone
     #[arg(long)]
     pub wav_source: Option<PathBuf>,
+    /// What the verdict tolerates
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Figures above which a run has failed; without them figures are only printed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Limits {
+    /// Highest delay through the mixer, 99th percentile in milliseconds
+    #[arg(long)]
+    pub max_delay_p99_ms: Option<f64>,
+    /// Highest CPU use of all server processes, percent of a core per 1,000 legs
+    #[arg(long)]
+    pub max_cpu_per_1000: Option<f64>,
+    /// Highest resident memory of all server processes beyond the base, KiB per leg
+    #[arg(long)]
+    pub max_rss_per_leg_kib: Option<f64>,
 }
 
 fn law(name: &str) -> Result<Law, String> {

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
+use super::Limits;
 use super::delay::DelayReport;
 use super::judge::{LEVEL_DB, Verdict};
 use super::receiver::PacketStats;
@@ -64,12 +65,15 @@ pub struct ServerTotal {
 }
 
 /// How well the load tester kept time in the measured window.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Pacing {
     /// Packets sent.
     pub sent: u64,
     /// Packets sent more than 5 ms late.
     pub late: u64,
+    /// Talkers that sent such packets, with the worst of each: what listeners lost of them may be
+    /// the load tester's fault. The first of them.
+    pub late_talkers: Vec<String>,
     /// Longest time between two turns, milliseconds.
     pub longest_stall_ms: f64,
     /// Sends that packet I/O or the kernel refused, and receive buffer shortages.
@@ -78,8 +82,8 @@ pub struct Pacing {
 
 impl Report {
     /// Fills in verdict and reasons from everything else.
-    pub fn conclude(&mut self) {
-        let mut reasons = Vec::new();
+    pub fn conclude(&mut self, limits: &Limits) {
+        let mut reasons = self.beyond(limits);
         if !self.call_failures.is_empty() || self.answered < self.legs {
             reasons.push(format!(
                 "{} of {} calls came up and stayed",
@@ -112,14 +116,45 @@ impl Report {
             let Pacing {
                 late,
                 longest_stall_ms,
+                late_talkers,
                 ..
-            } = self.pacing;
+            } = &self.pacing;
+            let talkers = late_talkers.join(", ");
             reasons.push(format!(
-                "note: the load tester itself sent {late} packets late, longest stall {longest_stall_ms:.1} ms"
+                "note: the load tester itself sent {late} packets late, longest stall {longest_stall_ms:.1} ms, \
+                 talkers concerned: {talkers}"
             ));
         }
         self.verdict = if reasons.is_empty() { "ok" } else { "FAILED" };
         self.reasons = reasons;
+    }
+
+    /// Figures above their limit, and limits whose figure was not measured.
+    fn beyond(&self, limits: &Limits) -> Vec<String> {
+        let total = self.server_total;
+        let figures = [
+            (
+                "delay p99 in ms",
+                self.delay.map(|delay| delay.p99_ms),
+                limits.max_delay_p99_ms,
+            ),
+            (
+                "CPU in % of a core per 1,000 legs",
+                total.map(|total| total.cpu_percent_per_1000_legs),
+                limits.max_cpu_per_1000,
+            ),
+            (
+                "KiB per leg",
+                total.map(|total| total.rss_kib_per_leg),
+                limits.max_rss_per_leg_kib,
+            ),
+        ];
+        let judge = |(what, figure, limit): (&str, Option<f64>, Option<f64>)| match (figure, limit?) {
+            (Some(figure), limit) if figure <= limit => None,
+            (Some(figure), limit) => Some(format!("{what}: {figure:.1} is above {limit}")),
+            (None, _) => Some(format!("{what}: not measured")),
+        };
+        figures.into_iter().filter_map(judge).collect()
     }
 
     /// Whether all is well.

@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> Result<Report, CallError> {
         write_wavs(folder, options.codec, &recordings)?;
     }
     let mut report = summarise(options, &plan, &stage, &recordings, answered, measured, base);
-    report.conclude();
+    report.conclude(&options.limits);
     Ok(report)
 }
 
@@ -195,6 +195,7 @@ struct Measured {
     io_failures: u64,
     sent: u64,
     late: u64,
+    late_talkers: Vec<String>,
     stall_ns: u64,
 }
 
@@ -234,8 +235,21 @@ fn measure(options: &Options, stage: &mut Stage<UringIo>) -> Result<Measured, Me
         io_failures: io_failures(stage) - io_before,
         sent: stage.legs.iter().map(|leg| leg.sender.sent).sum::<u64>() - sent_before,
         late: stage.legs.iter().map(|leg| leg.sender.late).sum(),
+        late_talkers: late_talkers(stage),
         stall_ns: stage.stall_max_ns,
     })
+}
+
+fn late_talkers(stage: &Stage<UringIo>) -> Vec<String> {
+    let talkers = stage
+        .legs
+        .iter()
+        .enumerate()
+        .filter(|(_, leg)| leg.sender.source().is_some());
+    let late = talkers.filter(|(_, leg)| leg.sender.late > 0);
+    late.map(|(index, leg)| format!("leg {index} ({:.1} ms)", leg.sender.worst_ns as f64 / 1e6))
+        .take(FAILURES_MAX)
+        .collect()
 }
 
 fn io_failures(stage: &Stage<UringIo>) -> u64 {
@@ -310,6 +324,7 @@ fn summarise(
         pacing: Pacing {
             sent: measured.sent,
             late: measured.late,
+            late_talkers: measured.late_talkers,
             longest_stall_ms: measured.stall_ns as f64 / 1e6,
             io_failures: measured.io_failures,
         },

@@ -188,7 +188,7 @@ impl<Io: PacketIo> Stage<Io> {
         let frames = usize::try_from(length.as_millis() / 20).unwrap_or(0);
         self.stall_max_ns = 0;
         for leg in &mut self.legs {
-            leg.sender.late = 0;
+            (leg.sender.late, leg.sender.worst_ns) = (0, 0);
             leg.receiver.begin(frames);
         }
     }
@@ -199,6 +199,7 @@ impl<Io: PacketIo> Stage<Io> {
     /// # Errors
     /// When the SIP socket fails.
     pub fn hang_up(&mut self, rate: f64) -> io::Result<()> {
+        self.sound = Sound::Silence;
         let start = self.now();
         let mut next = 0;
         while next < self.legs.len() || self.uac.open() > 0 {
