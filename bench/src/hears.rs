@@ -64,9 +64,17 @@ impl Leg {
     /// # Errors
     /// When the argument has another form or a file is not 8 kHz mono 16 bit WAV.
     pub fn from_argument(argument: &str) -> Result<Self, HearsError> {
-        let (name, files) = argument.split_once('=').ok_or_else(|| HearsError::Argument(argument.into()))?;
-        let (sent, heard) = files.split_once(':').ok_or_else(|| HearsError::Argument(argument.into()))?;
-        Ok(Self { name: name.into(), sent: read(Path::new(sent))?, heard: read(Path::new(heard))? })
+        let (name, files) = argument
+            .split_once('=')
+            .ok_or_else(|| HearsError::Argument(argument.into()))?;
+        let (sent, heard) = files
+            .split_once(':')
+            .ok_or_else(|| HearsError::Argument(argument.into()))?;
+        Ok(Self {
+            name: name.into(),
+            sent: read(Path::new(sent))?,
+            heard: read(Path::new(heard))?,
+        })
     }
 }
 
@@ -79,10 +87,17 @@ pub fn judge(legs: &[Leg]) -> Result<Vec<Pair>, HearsError> {
     for listener in legs {
         let heard = differentiate(&listener.heard);
         for talker in legs {
-            let gain = arrival_gain(&differentiate(&talker.sent), &heard)
-                .ok_or_else(|| HearsError::NothingSaid { name: talker.name.clone() })?;
+            let gain = arrival_gain(&differentiate(&talker.sent), &heard).ok_or_else(|| {
+                HearsError::NothingSaid {
+                    name: talker.name.clone(),
+                }
+            })?;
             let expected = listener.name != talker.name;
-            let ok = if expected { gain >= HEARD_GAIN } else { gain <= SILENT_GAIN };
+            let ok = if expected {
+                gain >= HEARD_GAIN
+            } else {
+                gain <= SILENT_GAIN
+            };
             pairs.push(Pair {
                 listener: listener.name.clone(),
                 talker: talker.name.clone(),
@@ -98,9 +113,16 @@ pub fn judge(legs: &[Leg]) -> Result<Vec<Pair>, HearsError> {
 /// The table a person reads.
 #[must_use]
 pub fn table(pairs: &[Pair]) -> String {
-    let mut text = format!("{:<10} {:<10} {:>6}  {:<7} verdict\n", "listener", "talker", "gain", "expect");
+    let mut text = format!(
+        "{:<10} {:<10} {:>6}  {:<7} verdict\n",
+        "listener", "talker", "gain", "expect"
+    );
     for pair in pairs {
-        let heard = if pair.gain >= HEARD_GAIN { "hears" } else { "silent" };
+        let heard = if pair.gain >= HEARD_GAIN {
+            "hears"
+        } else {
+            "silent"
+        };
         text += &format!(
             "{:<10} {:<10} {:>6.3}  {:<7} {}{}\n",
             pair.listener,
@@ -124,7 +146,10 @@ pub fn table(pairs: &[Pair]) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<f32>, HearsError> {
-    let fail = |reason: String| HearsError::Recording { path: path.to_owned(), reason };
+    let fail = |reason: String| HearsError::Recording {
+        path: path.to_owned(),
+        reason,
+    };
     let mut reader = hound::WavReader::open(path).map_err(|error| fail(error.to_string()))?;
     let spec = reader.spec();
     if spec.sample_rate != 8_000 || spec.channels != 1 || spec.bits_per_sample != 16 {
@@ -137,7 +162,10 @@ fn read(path: &Path) -> Result<Vec<f32>, HearsError> {
 }
 
 fn differentiate(samples: &[f32]) -> Vec<f32> {
-    samples.windows(2).map(|pair| if let [a, b] = pair { b - a } else { 0.0 }).collect()
+    samples
+        .windows(2)
+        .map(|pair| if let [a, b] = pair { b - a } else { 0.0 })
+        .collect()
 }
 
 /// Median over the blocks with speech of the strongest gain at any lag.
@@ -158,8 +186,11 @@ fn arrival_gain(sent: &[f32], heard: &[f32]) -> Option<f32> {
         .chunks_exact(BLOCK)
         .filter(|block| energy(block) > loudest / 10.0)
         .map(|block| {
-            let mut product: Vec<Complex32> =
-                transform(block).iter().zip(&spectrum).map(|(b, h)| b.conj() * h).collect();
+            let mut product: Vec<Complex32> = transform(block)
+                .iter()
+                .zip(&spectrum)
+                .map(|(b, h)| b.conj() * h)
+                .collect();
             inverse.process(&mut product);
             let best = product.iter().map(|value| value.re).fold(0.0, f32::max);
             best / (size as f32 * energy(block))
@@ -203,7 +234,9 @@ mod tests {
     }
 
     fn shifted(voice: &[f32], by: usize) -> Vec<f32> {
-        std::iter::repeat_n(0.0, by).chain(voice.iter().copied()).collect()
+        std::iter::repeat_n(0.0, by)
+            .chain(voice.iter().copied())
+            .collect()
     }
 
     fn add(a: &[f32], b: &[f32]) -> Vec<f32> {
@@ -231,7 +264,11 @@ mod tests {
     fn a_muted_talker_is_found() {
         let mut legs = room();
         legs[0].heard = shifted(&voice(33), 1_500);
-        let wrong: Vec<_> = judge(&legs).unwrap().into_iter().filter(|pair| !pair.ok).collect();
+        let wrong: Vec<_> = judge(&legs)
+            .unwrap()
+            .into_iter()
+            .filter(|pair| !pair.ok)
+            .collect();
         assert_eq!(wrong.len(), 1);
         assert_eq!((wrong[0].listener.as_str(), wrong[0].talker.as_str()), ("a", "b"));
     }
@@ -240,7 +277,11 @@ mod tests {
     fn an_own_voice_is_found() {
         let mut legs = room();
         legs[1].heard = add(&legs[1].heard, &shifted(&voice(22), 900));
-        let wrong: Vec<_> = judge(&legs).unwrap().into_iter().filter(|pair| !pair.ok).collect();
+        let wrong: Vec<_> = judge(&legs)
+            .unwrap()
+            .into_iter()
+            .filter(|pair| !pair.ok)
+            .collect();
         assert_eq!(wrong.len(), 1);
         assert_eq!((wrong[0].listener.as_str(), wrong[0].talker.as_str()), ("b", "b"));
     }

@@ -100,8 +100,6 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
-        log_backend(&config);
-        warn_of_ephemeral_ports(&config);
         let address = config.control.listen;
         let listener = TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
         let control_addr = listener
@@ -113,6 +111,9 @@ impl Server {
         let instance: Arc<str> = Arc::from(format!("{:016x}{:016x}", random.bits(), random.bits()));
         let clock = Clock::start();
         check_address(&config)?;
+        // Nothing is said before what may fail in the caller's configuration: a failed start is one line.
+        log_backend(&config);
+        warn_of_ephemeral_ports(&config);
         let workers = start_workers(&config, clock)?;
         let events = EventLog::new(config.control.events);
         let control = Control {

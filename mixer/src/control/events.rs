@@ -233,7 +233,8 @@ mod tests {
     }
 
     async fn take(reader: &mut Reader) -> Option<Event> {
-        let (seq, text) = reader.next().await?;
+        let next = tokio::time::timeout(Duration::from_secs(10), reader.next());
+        let (seq, text) = next.await.expect("an event")?;
         let event: Event = serde_json::from_str(&text).unwrap();
         assert_eq!(event.seq, seq);
         Some(event)

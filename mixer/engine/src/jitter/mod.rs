@@ -2,8 +2,8 @@
 //! every tick.
 //!
 //! Playout runs on the RTP time line and is placed against the *tick*: the first packet of a time
-//! line is played at the first tick that begins at least 4 ms after its arrival, so that a clean
-//! network costs 4 to 24 ms whoever came first. From then on every tick advances the play position
+//! line is played at the first tick that begins at least 3 ms after its arrival, so that a clean
+//! network costs 3 to 23 ms whoever came first. From then on every tick advances the play position
 //! by one frame; what is missing is concealed. When packets come after their ticks, frames are
 //! inserted; when all packets of some seconds waited for more than a frame, one is left out.
 //!
@@ -295,8 +295,8 @@ const TICK: Duration = Duration::from_millis(20);
 const TICK_US: i32 = 20_000;
 
 /// The first packet of a time line waits at least so long for its tick.
-const MARGIN: Duration = Duration::from_millis(4);
-const MARGIN_US: i32 = 4_000;
+const MARGIN: Duration = Duration::from_millis(3);
+const MARGIN_US: i32 = 3_000;
 
 /// Longest packet taken: 60 ms.
 const PACKET_SAMPLES_MAX: u16 = 480;

@@ -3,8 +3,8 @@
 use super::*;
 
 #[test]
-fn first_packet_plays_at_the_first_tick_4_ms_after_it() {
-    for (arrives, tick_it_plays_at) in [(0, 1), (15, 1), (16, 1), (17, 2), (20, 2), (36, 2)] {
+fn first_packet_plays_at_the_first_tick_3_ms_after_it() {
+    for (arrives, tick_it_plays_at) in [(0, 1), (16, 1), (17, 1), (18, 2), (20, 2), (37, 2)] {
         let talker = Talker {
             begins: ms(1000 + arrives),
             ..Talker::new()
