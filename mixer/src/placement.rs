@@ -1,6 +1,10 @@
 //! Who gets what: ports and cores to workers, conferences to workers and phases.
 
 use crate::worker::WorkerId;
+use thread_priority::unix::{
+    RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
 
 /// The local UDP ports of one worker, both ends included. Starts with an even port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +149,23 @@ pub fn available_cores() -> Vec<usize> {
         .collect();
     cores.sort_unstable();
     cores
+}
+
+/// Puts the calling thread before ordinary ones on its core (SCHED_FIFO, lowest place), so that another
+/// process's burst does not delay packets. Only for threads that sleep between slots. False when the
+/// system does not allow it (CAP_SYS_NICE) or there is only one core, which others need as well.
+#[must_use]
+pub fn prefer_realtime() -> bool {
+    let lowest = ThreadPriorityValue::try_from(1_u8);
+    available_cores().len() > 1
+        && lowest.is_ok_and(|lowest| {
+            set_thread_priority_and_policy(
+                thread_native_id(),
+                ThreadPriority::Crossplatform(lowest),
+                ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
+            )
+            .is_ok()
+        })
 }
 
 /// What a valid core map means.

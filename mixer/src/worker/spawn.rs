@@ -10,6 +10,7 @@ use super::{Worker, WorkerConfig, WorkerId};
 use crate::control::rings::{self, ControlEnd};
 use crate::io::PacketIo;
 use crate::limits;
+use crate::placement;
 
 /// A running worker, seen from control.
 #[derive(Debug)]
@@ -89,6 +90,12 @@ where
         .name(format!("worker-{}", id.0))
         .spawn(move || {
             let worker = pin(&config).and_then(|()| {
+                if !config.spin && !placement::prefer_realtime() {
+                    tracing::info!(
+                        worker = id.0,
+                        "no real-time priority: give CAP_SYS_NICE, or keep the worker's core free of others"
+                    );
+                }
                 let io = open().map_err(|source| SpawnError::Io { id, source })?;
                 Ok(Worker::new(&config, io, worker_end))
             });

@@ -78,68 +78,49 @@ fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
+/// Each verb's request, the status it is answered with, and what the core is asked.
+fn verbs(api: &str) -> Vec<(reqwest::RequestBuilder, u16, AdminRequest)> {
+    let conference = || "a/b".to_owned();
+    let conference_path = format!("{api}/conferences/a%2Fb");
+    let participant_path = format!("{conference_path}/participants/p%201");
+    let show = |id: &str| AdminRequest::Show {
+        conference: id.to_owned(),
+    };
+    let mute = AdminRequest::Mute {
+        conference: conference(),
+        participant: "p 1".to_owned(),
+        on: true,
+    };
+    let kick = AdminRequest::Kick {
+        conference: conference(),
+        participant: "p 1".to_owned(),
+    };
+    let lock = AdminRequest::Lock {
+        conference: conference(),
+        on: false,
+    };
+    let end = AdminRequest::End {
+        conference: conference(),
+    };
+    let get = |path: &str| http().get(format!("{api}{path}"));
+    let switch = |path: String, on: bool| http().post(path).json(&Switch { on });
+    vec![
+        (get("/status"), 200, AdminRequest::Status),
+        (get("/conferences"), 200, AdminRequest::Conferences),
+        (get("/conferences/room"), 200, show("room")),
+        (get("/conferences/none"), 404, show("none")),
+        (switch(format!("{participant_path}/mute"), true), 204, mute),
+        (http().delete(&participant_path), 204, kick),
+        (switch(format!("{conference_path}/lock"), false), 409, lock),
+        (http().delete(&conference_path), 204, end),
+    ]
+}
+
 #[tokio::test]
 async fn every_verb_reaches_the_core() {
     let (base, mut asked, _) = serve(None).await;
     let api = format!("{base}/api/v1");
-    let on = Switch { on: true };
-    let participant = format!("{api}/conferences/a%2Fb/participants/p%201");
-    let (conference, participant_id) = ("a/b".to_owned(), "p 1".to_owned());
-    let table = [
-        (http().get(format!("{api}/status")), 200, AdminRequest::Status),
-        (
-            http().get(format!("{api}/conferences")),
-            200,
-            AdminRequest::Conferences,
-        ),
-        (
-            http().get(format!("{api}/conferences/room")),
-            200,
-            AdminRequest::Show {
-                conference: "room".to_owned(),
-            },
-        ),
-        (
-            http().get(format!("{api}/conferences/none")),
-            404,
-            AdminRequest::Show {
-                conference: "none".to_owned(),
-            },
-        ),
-        (
-            http().post(format!("{participant}/mute")).json(&on),
-            204,
-            AdminRequest::Mute {
-                conference: conference.clone(),
-                participant: participant_id.clone(),
-                on: true,
-            },
-        ),
-        (
-            http().delete(&participant),
-            204,
-            AdminRequest::Kick {
-                conference: conference.clone(),
-                participant: participant_id,
-            },
-        ),
-        (
-            http()
-                .post(format!("{api}/conferences/a%2Fb/lock"))
-                .json(&Switch { on: false }),
-            409,
-            AdminRequest::Lock {
-                conference: conference.clone(),
-                on: false,
-            },
-        ),
-        (
-            http().delete(format!("{api}/conferences/a%2Fb")),
-            204,
-            AdminRequest::End { conference },
-        ),
-    ];
-    for (request, status, expected) in table {
+    for (request, status, expected) in verbs(&api) {
         let response = request.send().await.unwrap();
         assert_eq!(response.status().as_u16(), status, "{expected:?}");
         if status >= 400 {

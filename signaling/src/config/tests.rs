@@ -56,125 +56,127 @@ fn a_full_file_survives_a_round_trip() {
     assert_eq!(Config::parse("effective", &config.effective()).unwrap(), config);
 }
 
+/// A file's text, the place its message names, and the remedy it tells.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    (
+        "\n[sip]\nlisten_on = 1\n",
+        "signaling.toml:3: unknown key `listen_on`",
+        "remove it",
+    ),
+    (
+        "[sipp]\n",
+        "signaling.toml:1: unknown key `sipp`",
+        "expected one of",
+    ),
+    (
+        "[sip]\nlisten = [\n\"udp:127.0.0.1:5060\",\n\"sctp:127.0.0.1:5060\"]\n",
+        "signaling.toml:4:",
+        "write \"udp:",
+    ),
+    (
+        "[sip]\nlisten = [\"udp:localhost:5060\"]",
+        "signaling.toml:2:",
+        "not ADDRESS:PORT",
+    ),
+    (
+        "[sip]\nlisten = []",
+        "signaling.toml: [sip] listen is empty",
+        "name at least one",
+    ),
+    (
+        "[sip]\ncalls_max = 0",
+        "signaling.toml:2: [sip] calls_max = 0",
+        "use 1 to 200000",
+    ),
+    (
+        "[sip]\ncalls_max = 99999999",
+        "signaling.toml:2:",
+        "use 1 to 200000",
+    ),
+    (
+        "[sip]\nconnections_max = -1",
+        "signaling.toml:2:",
+        "use 1 to 50000",
+    ),
+    (
+        "[sip]\ncalls_max = \"many\"",
+        "signaling.toml:2:",
+        "see signaling.sample.toml",
+    ),
+    (
+        "[sip]\ntrusted = [\"10.0.0.0/33\"]",
+        "signaling.toml:2:",
+        "0 to 32",
+    ),
+    (
+        "[sip]\ntrusted = [\"everybody\"]",
+        "signaling.toml:2:",
+        "write a network like",
+    ),
+    (
+        "[sip]\nlearn_source = [\"::/129\"]",
+        "signaling.toml:2:",
+        "0 to 128",
+    ),
+    ("[sip]\ndomain = \"a b\"", "signaling.toml:2:", "write one like"),
+    ("[node]\nname = \"a b\"", "signaling.toml:2:", "respell"),
+    ("[http]\nlisten = \"8080\"", "signaling.toml:2:", "write it like"),
+    (
+        "[http]\nlisten = \"0.0.0.0:8080\"",
+        "signaling.toml:2:",
+        "set [http] token_file",
+    ),
+    (
+        "[http]\ntoken_file = \"/does/not/exist\"",
+        "signaling.toml:2:",
+        "create it",
+    ),
+    (
+        "[[mixer]]\nurl = \"https://m:1\"",
+        "signaling.toml:2:",
+        "like \"http://127.0.0.1:8090\"",
+    ),
+    ("[[mixer]]\nurl = \"http://m\"", "signaling.toml:2:", "HOST:PORT"),
+    (
+        "[[mixer]]\nurl = \"http://m:1/v1\"",
+        "signaling.toml:2:",
+        "HOST:PORT",
+    ),
+    ("[[mixer]]\n", "signaling.toml:1:", "url"),
+    (
+        "[[mixer]]\nurl = \"http://m:1\"\n[[mixer]]\nurl = \"http://m:1/\"",
+        "signaling.toml:4:",
+        "named twice",
+    ),
+    ("mixer = []", "signaling.toml: no mixer", "add [[mixer]]"),
+    (
+        "[store]\nurl = \"postgres://db/x\"",
+        "signaling.toml:2:",
+        "not yet in this version",
+    ),
+    (
+        "[store]\nurl = \"mysql://db/x\"",
+        "signaling.toml:2:",
+        "use a file like",
+    ),
+    ("[store]\nurl = \"sqlite:\"", "signaling.toml:2:", "names no file"),
+    (
+        "[log]\nformat = \"xml\"",
+        "signaling.toml:2:",
+        "use \"text\" or \"json\"",
+    ),
+    ("[log]\nlevel = \"a=b=c\"", "signaling.toml:2:", "use error, warn"),
+    (
+        "[rooms]\nauto_create = \"yes\"",
+        "signaling.toml:2:",
+        "see signaling.sample.toml",
+    ),
+    ("[sip\n", "signaling.toml:1:", "see signaling.sample.toml"),
+];
+
 #[test]
 fn every_mistake_names_file_line_and_remedy() {
-    let table = [
-        (
-            "\n[sip]\nlisten_on = 1\n",
-            "signaling.toml:3: unknown key `listen_on`",
-            "remove it",
-        ),
-        (
-            "[sipp]\n",
-            "signaling.toml:1: unknown key `sipp`",
-            "expected one of",
-        ),
-        (
-            "[sip]\nlisten = [\n\"udp:127.0.0.1:5060\",\n\"sctp:127.0.0.1:5060\"]\n",
-            "signaling.toml:4:",
-            "write \"udp:",
-        ),
-        (
-            "[sip]\nlisten = [\"udp:localhost:5060\"]",
-            "signaling.toml:2:",
-            "not ADDRESS:PORT",
-        ),
-        (
-            "[sip]\nlisten = []",
-            "signaling.toml: [sip] listen is empty",
-            "name at least one",
-        ),
-        (
-            "[sip]\ncalls_max = 0",
-            "signaling.toml:2: [sip] calls_max = 0",
-            "use 1 to 200000",
-        ),
-        (
-            "[sip]\ncalls_max = 99999999",
-            "signaling.toml:2:",
-            "use 1 to 200000",
-        ),
-        (
-            "[sip]\nconnections_max = -1",
-            "signaling.toml:2:",
-            "use 1 to 50000",
-        ),
-        (
-            "[sip]\ncalls_max = \"many\"",
-            "signaling.toml:2:",
-            "see signaling.sample.toml",
-        ),
-        (
-            "[sip]\ntrusted = [\"10.0.0.0/33\"]",
-            "signaling.toml:2:",
-            "0 to 32",
-        ),
-        (
-            "[sip]\ntrusted = [\"everybody\"]",
-            "signaling.toml:2:",
-            "write a network like",
-        ),
-        (
-            "[sip]\nlearn_source = [\"::/129\"]",
-            "signaling.toml:2:",
-            "0 to 128",
-        ),
-        ("[sip]\ndomain = \"a b\"", "signaling.toml:2:", "write one like"),
-        ("[node]\nname = \"a b\"", "signaling.toml:2:", "respell"),
-        ("[http]\nlisten = \"8080\"", "signaling.toml:2:", "write it like"),
-        (
-            "[http]\nlisten = \"0.0.0.0:8080\"",
-            "signaling.toml:2:",
-            "set [http] token_file",
-        ),
-        (
-            "[http]\ntoken_file = \"/does/not/exist\"",
-            "signaling.toml:2:",
-            "create it",
-        ),
-        (
-            "[[mixer]]\nurl = \"https://m:1\"",
-            "signaling.toml:2:",
-            "like \"http://127.0.0.1:8090\"",
-        ),
-        ("[[mixer]]\nurl = \"http://m\"", "signaling.toml:2:", "HOST:PORT"),
-        (
-            "[[mixer]]\nurl = \"http://m:1/v1\"",
-            "signaling.toml:2:",
-            "HOST:PORT",
-        ),
-        ("[[mixer]]\n", "signaling.toml:1:", "url"),
-        (
-            "[[mixer]]\nurl = \"http://m:1\"\n[[mixer]]\nurl = \"http://m:1/\"",
-            "signaling.toml:4:",
-            "named twice",
-        ),
-        ("mixer = []", "signaling.toml: no mixer", "add [[mixer]]"),
-        (
-            "[store]\nurl = \"postgres://db/x\"",
-            "signaling.toml:2:",
-            "not yet in this version",
-        ),
-        (
-            "[store]\nurl = \"mysql://db/x\"",
-            "signaling.toml:2:",
-            "use a file like",
-        ),
-        ("[store]\nurl = \"sqlite:\"", "signaling.toml:2:", "names no file"),
-        (
-            "[log]\nformat = \"xml\"",
-            "signaling.toml:2:",
-            "use \"text\" or \"json\"",
-        ),
-        ("[log]\nlevel = \"a=b=c\"", "signaling.toml:2:", "use error, warn"),
-        (
-            "[rooms]\nauto_create = \"yes\"",
-            "signaling.toml:2:",
-            "see signaling.sample.toml",
-        ),
-        ("[sip\n", "signaling.toml:1:", "see signaling.sample.toml"),
-    ];
-    for (text, place, remedy) in table {
+    for &(text, place, remedy) in MISTAKES {
         let message = error(text);
         assert!(message.contains(place), "{text:?}: {message}");
         assert!(message.contains(remedy), "{text:?}: {message}");

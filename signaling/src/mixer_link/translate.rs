@@ -28,97 +28,72 @@ pub(super) fn http_request(
     owner: &str,
     request: &MixerRequest,
 ) -> Result<HttpRequest, serde_json::Error> {
-    let command = command.to_owned();
-    let (method, path, body) = match request {
-        MixerRequest::CreateConference { conference } => {
-            let body = CreateConference {
-                command,
-                owner: owner.to_owned(),
-            };
-            (
-                Method::PUT,
-                conference_path(conference),
-                Some(serde_json::to_string(&body)?),
-            )
-        }
-        MixerRequest::RemoveConference { conference } => (
-            Method::DELETE,
-            format!("{}?command={}", conference_path(conference), encode(&command)),
-            None,
-        ),
-        MixerRequest::Lock { conference, on } => {
-            let body = ConferenceCommand {
-                command,
-                verb: ConferenceVerb::Lock { on: *on },
-            };
-            (
-                Method::POST,
-                conference_path(conference) + "/commands",
-                Some(serde_json::to_string(&body)?),
-            )
-        }
-        MixerRequest::CreateEndpoint {
-            conference,
-            endpoint,
-            media,
-        } => {
-            let body = CreateEndpoint {
-                command,
-                media: media.as_ref().map(media_of),
-            };
-            (
-                Method::PUT,
-                endpoint_path(conference, endpoint),
-                Some(serde_json::to_string(&body)?),
-            )
-        }
-        MixerRequest::SetMedia {
-            conference,
-            endpoint,
-            media,
-        } => {
-            let body = SetMedia {
-                command,
-                media: media_of(media),
-            };
-            (
-                Method::PUT,
-                endpoint_path(conference, endpoint) + "/media",
-                Some(serde_json::to_string(&body)?),
-            )
-        }
-        MixerRequest::Mute {
-            conference,
-            endpoint,
-            on,
-        } => {
-            let body = EndpointCommand {
-                command,
-                verb: EndpointVerb::Mute { on: *on },
-            };
-            (
-                Method::POST,
-                endpoint_path(conference, endpoint) + "/commands",
-                Some(serde_json::to_string(&body)?),
-            )
-        }
-        MixerRequest::RemoveEndpoint { conference, endpoint } => (
-            Method::DELETE,
-            format!(
-                "{}?command={}",
-                endpoint_path(conference, endpoint),
-                encode(&command)
-            ),
-            None,
-        ),
+    let method = match request {
+        MixerRequest::CreateConference { .. }
+        | MixerRequest::CreateEndpoint { .. }
+        | MixerRequest::SetMedia { .. } => Method::PUT,
+        MixerRequest::Lock { .. } | MixerRequest::Mute { .. } => Method::POST,
+        MixerRequest::RemoveConference { .. } | MixerRequest::RemoveEndpoint { .. } => Method::DELETE,
     };
-    let creates_endpoint = matches!(request, MixerRequest::CreateEndpoint { .. });
     Ok(HttpRequest {
         method,
-        path,
-        body,
-        creates_endpoint,
+        path: path_of(command, request),
+        body: body_of(command, owner, request)?,
+        creates_endpoint: matches!(request, MixerRequest::CreateEndpoint { .. }),
     })
+}
+
+/// What the request is about; a removal has no body and names its command in the query.
+fn path_of(command: &str, request: &MixerRequest) -> String {
+    match request {
+        MixerRequest::CreateConference { conference } => conference_path(conference),
+        MixerRequest::RemoveConference { conference } => {
+            format!("{}?command={}", conference_path(conference), encode(command))
+        }
+        MixerRequest::Lock { conference, .. } => conference_path(conference) + "/commands",
+        MixerRequest::CreateEndpoint {
+            conference, endpoint, ..
+        } => endpoint_path(conference, endpoint),
+        MixerRequest::SetMedia {
+            conference, endpoint, ..
+        } => endpoint_path(conference, endpoint) + "/media",
+        MixerRequest::Mute {
+            conference, endpoint, ..
+        } => endpoint_path(conference, endpoint) + "/commands",
+        MixerRequest::RemoveEndpoint { conference, endpoint } => {
+            let path = endpoint_path(conference, endpoint);
+            format!("{path}?command={}", encode(command))
+        }
+    }
+}
+
+/// What the request says; `None` for a removal.
+fn body_of(command: &str, owner: &str, request: &MixerRequest) -> Result<Option<String>, serde_json::Error> {
+    let command = command.to_owned();
+    let body = match request {
+        MixerRequest::CreateConference { .. } => serde_json::to_string(&CreateConference {
+            command,
+            owner: owner.to_owned(),
+        }),
+        MixerRequest::Lock { on, .. } => serde_json::to_string(&ConferenceCommand {
+            command,
+            verb: ConferenceVerb::Lock { on: *on },
+        }),
+        MixerRequest::CreateEndpoint { media, .. } => serde_json::to_string(&CreateEndpoint {
+            command,
+            media: media.as_ref().map(media_of),
+        }),
+        MixerRequest::SetMedia { media, .. } => serde_json::to_string(&SetMedia {
+            command,
+            media: media_of(media),
+        }),
+        MixerRequest::Mute { on, .. } => serde_json::to_string(&EndpointCommand {
+            command,
+            verb: EndpointVerb::Mute { on: *on },
+        }),
+        MixerRequest::RemoveConference { .. } | MixerRequest::RemoveEndpoint { .. } => return Ok(None),
+    };
+    body.map(Some)
 }
 
 fn conference_path(conference: &str) -> String {

@@ -16,6 +16,35 @@ fn every_verb_does_what_it_says() {
     for phone in &mut phones {
         assert_eq!(phone.call("room"), 200);
     }
+    let ids = shows_who_is_there(&system, &phones);
+    mutes_and_unmutes(&system, &ids[0]);
+    let mut third = locks_and_unlocks(&system);
+
+    text(&system.tool(&["kick", "room", &ids[0]]));
+    phones[0].wait_for_bye();
+    wait_for("two to be left", || {
+        (system.tool_json(&["show", "room"])["participants"]
+            .as_array()?
+            .len()
+            == 2)
+            .then_some(())
+    });
+    text(&system.tool(&["end", "room"]));
+    phones[1].wait_for_bye();
+    third.wait_for_bye();
+    system.wait_until_mixer_is_empty();
+    wait_for("the room to be gone", || {
+        system
+            .tool_json(&["conferences"])
+            .as_array()?
+            .is_empty()
+            .then_some(())
+    });
+    tells_what_is_missing(&system);
+}
+
+/// `status`, `conferences` and `show` with two phones in the room; their participant ids.
+fn shows_who_is_there(system: &System, phones: &[Phone; 2]) -> Vec<String> {
     let shown = system.tool_json(&["show", "room"]);
     let ids: Vec<String> = (0..2)
         .map(|n| {
@@ -43,41 +72,31 @@ fn every_verb_does_what_it_says() {
             .all(|line| line[column..].starts_with("sip:phone")),
         "{table}"
     );
+    ids
+}
 
+/// `mute` of the room's first participant, `id`, on and off.
+fn mutes_and_unmutes(system: &System, id: &str) {
     let muted = || system.tool_json(&["show", "room"])["participants"][0]["muted"].clone();
-    text(&system.tool(&["mute", "room", &ids[0]]));
+    text(&system.tool(&["mute", "room", id]));
     assert_eq!(muted(), true);
-    text(&system.tool(&["mute", "room", &ids[0], "--off"]));
+    text(&system.tool(&["mute", "room", id, "--off"]));
     assert_eq!(muted(), false);
+}
 
+/// `lock` keeps a phone out; after `--off` one comes in, which is returned.
+fn locks_and_unlocks(system: &System) -> Phone {
     text(&system.tool(&["lock", "room"]));
     let refused = Phone::new(system.sip).call("room");
     assert!(refused >= 400, "{refused}");
     text(&system.tool(&["lock", "room", "--off"]));
-    let mut third = Phone::new(system.sip);
-    assert_eq!(third.call("room"), 200);
+    let mut phone = Phone::new(system.sip);
+    assert_eq!(phone.call("room"), 200);
+    phone
+}
 
-    text(&system.tool(&["kick", "room", &ids[0]]));
-    phones[0].wait_for_bye();
-    wait_for("two to be left", || {
-        (system.tool_json(&["show", "room"])["participants"]
-            .as_array()?
-            .len()
-            == 2)
-            .then_some(())
-    });
-    text(&system.tool(&["end", "room"]));
-    phones[1].wait_for_bye();
-    third.wait_for_bye();
-    system.wait_until_mixer_is_empty();
-    wait_for("the room to be gone", || {
-        system
-            .tool_json(&["conferences"])
-            .as_array()?
-            .is_empty()
-            .then_some(())
-    });
-
+/// A verb about what does not exist fails with one line.
+fn tells_what_is_missing(system: &System) {
     for missing in [
         ["show", "none"].as_slice(),
         &["end", "none"],
