@@ -67,6 +67,9 @@ async fn connection(stream: TcpStream, router: Router) {
     let service = TowerToHyperService::new(router.layer(Extension(Cut(Arc::clone(&cut)))));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client that has sent a whole command and left must not cancel it half-way: whether it
+        // took effect would be a matter of luck. The command goes on, the answer is lost.
+        .half_close(true)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER)
