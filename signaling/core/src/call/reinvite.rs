@@ -8,7 +8,6 @@ use crate::conference::LeaveCause;
 use crate::effect::{LogLevel, MixerRequest};
 use crate::hosting::{Asked, Purpose};
 use crate::input::{Flow, MixerRefusal, MixerReply, MixerRequestId};
-use crate::sdp::LocalSession;
 use crate::sip::checks;
 use crate::sip::reply::{Reason, Reply};
 use crate::sip::transactions::TransactionId;
@@ -180,10 +179,14 @@ impl Core {
     /// Tells the mixer again what both sides agreed on last.
     pub(crate) fn restore_media(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
-        let Some(agreed) = LocalSession::restored_media(&call.local_sdp, &call.remote_sdp) else {
+        let Some(agreed) = call.session.agreed() else {
             return;
         };
-        let media = with_learning(agreed.description, call.direct, call.dialog.flow.remote.ip());
+        let media = with_learning(
+            agreed.description.clone(),
+            call.direct,
+            call.dialog.flow.remote.ip(),
+        );
         let (conference, endpoint) = (call.conference.to_string(), call.endpoint.to_string());
         let asked = Asked::SetMedia {
             call: id,

@@ -76,7 +76,7 @@ impl Core {
         } = reply
         {
             self.out.log(
-                LogLevel::Warn,
+                loudness(*reason),
                 "mixer refused conference",
                 "",
                 conference.as_str(),
@@ -193,8 +193,13 @@ impl Core {
                 if let Some(call) = self.calls.get_mut(call) {
                     call.leg = Leg::None;
                 }
-                self.out
-                    .log(LogLevel::Warn, "mixer refused endpoint", "", &conference, detail);
+                self.out.log(
+                    loudness(*reason),
+                    "mixer refused endpoint",
+                    "",
+                    &conference,
+                    detail,
+                );
                 if *reason == MixerRefusal::Unreachable {
                     self.remove(mixer, removal);
                 }
@@ -240,6 +245,15 @@ impl Core {
                 | Asked::Nothing => {}
             }
         }
+    }
+}
+
+/// A full mixer refuses every caller: that is counted, and told once by its metrics, not by a warning a call.
+fn loudness(reason: MixerRefusal) -> LogLevel {
+    if reason == MixerRefusal::Overloaded {
+        LogLevel::Debug
+    } else {
+        LogLevel::Warn
     }
 }
 

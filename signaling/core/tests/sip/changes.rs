@@ -205,6 +205,27 @@ fn a_cancelled_change_is_taken_back() {
     world.assert_clean();
 }
 
+/// A sender that never heard us is a source, not on hold; a cancelled change must not mute it.
+#[test]
+fn a_source_stays_a_source_after_a_cancelled_change() {
+    let mut world = World::new();
+    let mut phone = Phone::new("a");
+    let source = phone.with_sdp("INVITE", &(OFFER.to_owned() + "a=sendonly\r\n"));
+    phone.complete(&mut world, &source);
+    let before = world.media(&world.endpoint());
+    let media = before.as_ref().expect("an endpoint with media");
+    assert!(media.receive && !media.send);
+    world.mixer.held = true;
+    let held = phone.with_sdp("INVITE", &(OFFER.to_owned() + "a=inactive\r\n"));
+    world.exchange(&held);
+    world.exchange(&phone.request("CANCEL", "", ""));
+    world.mixer.held = false;
+    world.release();
+    assert_eq!(world.media(&world.endpoint()), before);
+    phone.hang_up(&mut world);
+    world.assert_clean();
+}
+
 #[test]
 fn bye_during_a_change_ends_both() {
     let mut world = World::new();
