@@ -1,7 +1,7 @@
 //! RTP fixed header, CSRC list, extension and padding (RFC 3550 5.1, 5.3.1).
 //!
 //! [`RtpView`] borrows a received datagram after all its lengths were checked; [`RtpRepr`] writes
-//! the header of an outgoing packet. [`first_byte_kind`] tells RTP from what else may share a port.
+//! the header of an outgoing packet. What else may share a port is told apart in `demux`.
 
 use crate::counters::DropReason;
 
@@ -147,27 +147,6 @@ impl RtpRepr<'_> {
             *place = source.to_be_bytes();
         }
         length
-    }
-}
-
-/// What a datagram on a media port is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FirstByteKind {
-    /// RTP, as far as the first two bytes tell.
-    Rtp,
-    /// RTCP (RFC 5761 4: second byte 192 to 223).
-    Rtcp,
-    /// STUN, DTLS, ZRTP, TURN or noise.
-    Other,
-}
-
-/// Tells RTP, RTCP and everything else apart by the first two bytes (RFC 7983 7, RFC 5761 4).
-#[must_use]
-pub fn first_byte_kind(datagram: &[u8]) -> FirstByteKind {
-    match *datagram {
-        [128..=191, 192..=223, ..] => FirstByteKind::Rtcp,
-        [128..=191, ..] => FirstByteKind::Rtp,
-        _ => FirstByteKind::Other,
     }
 }
 

@@ -62,7 +62,6 @@ proptest! {
         if let Ok(view) = RtpView::parse(&datagram) {
             prop_assert!(view.payload().len() + 12 + 4 * view.csrcs().count() <= datagram.len());
         }
-        let _ = first_byte_kind(&datagram);
     }
 
     #[test]
@@ -177,24 +176,4 @@ fn a_short_buffer_is_left_alone() {
     let mut buffer = [0xee_u8; 15];
     assert_eq!(header.emit(&mut buffer), 0);
     assert_eq!(buffer, [0xee; 15]);
-}
-
-#[test]
-fn kinds_by_first_and_second_byte() {
-    for (bytes, kind) in [
-        (&[0x80, 0x00][..], FirstByteKind::Rtp),
-        (&[0x80, 0x80], FirstByteKind::Rtp),
-        (&[0xbf, 191], FirstByteKind::Rtp),
-        (&[0x80, 192], FirstByteKind::Rtcp),
-        (&[0x81, 223], FirstByteKind::Rtcp),
-        (&[0x80, 224], FirstByteKind::Rtp),
-        (&[0x80], FirstByteKind::Rtp),
-        (&[], FirstByteKind::Other),
-        (&[0x00, 0x01], FirstByteKind::Other),
-        (&[20, 200], FirstByteKind::Other),
-        (&[127, 200], FirstByteKind::Other),
-        (&[192, 200], FirstByteKind::Other),
-    ] {
-        assert_eq!(first_byte_kind(bytes), kind, "{bytes:?}");
-    }
 }
