@@ -1,7 +1,7 @@
 //! The one task that owns the directory: takes requests, polls the workers' rings, gives answers.
 //!
 //! The workers wake nobody, so the pump polls: every millisecond while somebody waits, otherwise
-//! every few. A command so takes 1 to 3 ms.
+//! every ten. A command so takes 1 to 3 ms.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(super) struct Pump<L: Link> {
 /// Time between two polls while somebody waits.
 const BUSY_POLL: Duration = Duration::from_millis(1);
 /// Time between two polls otherwise: what events may be late by.
-const IDLE_POLL: Duration = Duration::from_millis(4);
+const IDLE_POLL: Duration = Duration::from_millis(10);
 /// Requests taken between two polls at most.
 const ASKS_PER_TURN: usize = 64;
 
