@@ -13,8 +13,6 @@
 #include <bpf/bpf_endian.h>
 #include "maps.h"
 
-#define VLAN_TAGS_MAX 2
-
 #define TYPE_IPV4 0x0800
 #define TYPE_IPV6 0x86dd
 #define TYPE_VLAN 0x8100
@@ -184,6 +182,21 @@ static __always_inline enum verdict parse_ipv6(const void *at, const void *end, 
 	return parse_udp(ip + 1, end, payload_length, packet);
 }
 
+/* Goes behind a VLAN tag if there is one; false when the frame ends in it. */
+static __always_inline int skip_vlan_tag(const void **at, const void *end, __u32 *available, __be16 *type)
+{
+	const struct vlan_tag *tag = *at;
+
+	if (*type != bpf_htons(TYPE_VLAN) && *type != bpf_htons(TYPE_SERVICE_VLAN))
+		return 1;
+	if ((const void *)(tag + 1) > end)
+		return 0;
+	*type = tag->type;
+	*at = tag + 1;
+	*available -= sizeof(*tag);
+	return 1;
+}
+
 /*
  * The frame's length comes from the helper: taking it from `data` and `data_end`, or adding a length to a packet
  * pointer, is arithmetic that the verifier allows with CAP_PERFMON only, and the mixer does without.
@@ -195,25 +208,15 @@ static __always_inline enum verdict parse_frame(struct xdp_md *ctx, struct packe
 	const void *end = (const void *)(long)ctx->data_end;
 	const struct ethernet_header *ethernet = at;
 	__be16 type;
-	int tags;
 
 	if ((const void *)(ethernet + 1) > end)
 		return VERDICT_PASS_MALFORMED;
 	type = ethernet->type;
 	at = ethernet + 1;
 	available -= sizeof(*ethernet);
-#pragma unroll
-	for (tags = 0; tags < VLAN_TAGS_MAX; tags++) {
-		const struct vlan_tag *tag = at;
-
-		if (type != bpf_htons(TYPE_VLAN) && type != bpf_htons(TYPE_SERVICE_VLAN))
-			break;
-		if ((const void *)(tag + 1) > end)
-			return VERDICT_PASS_MALFORMED;
-		type = tag->type;
-		at = tag + 1;
-		available -= sizeof(*tag);
-	}
+	/* Two tags at most: with a third, the type is no IP. */
+	if (!skip_vlan_tag(&at, end, &available, &type) || !skip_vlan_tag(&at, end, &available, &type))
+		return VERDICT_PASS_MALFORMED;
 	if (type == bpf_htons(TYPE_IPV4))
 		return parse_ipv4(at, end, available, packet);
 	if (type == bpf_htons(TYPE_IPV6))

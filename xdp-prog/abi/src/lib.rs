@@ -13,8 +13,8 @@ mod object;
 mod verdict;
 
 pub use maps::{
-    ADDRESSES, ADDRESSES_MAX, Address, Bucket, MAPS, MapKind, MapSpec, PORTS, PORTS_MAX, QUEUES_MAX, REDIRECTED,
-    SETTINGS, SOURCES, SOURCES_MAX, Settings, Source, VERDICTS, XSKS, port_owner, port_value,
+    ADDRESSES, ADDRESSES_MAX, Address, Bucket, MAPS, MapKind, MapSpec, PORTS, PORTS_MAX, QUEUES_MAX,
+    REDIRECTED, SETTINGS, SOURCES, SOURCES_MAX, Settings, Source, VERDICTS, XSKS, port_owner, port_value,
 };
 pub use object::{OBJECT, OBJECT_SHA256, PROGRAM};
 pub use verdict::{Action, Verdict};

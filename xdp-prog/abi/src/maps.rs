@@ -88,9 +88,7 @@ pub const fn port_value(worker: u16) -> u32 {
 
 /// The worker that owns a live port, from its value in [`PORTS`]; `None` when it is not live.
 pub fn port_owner(value: u32) -> Option<u16> {
-    value
-        .checked_sub(1)
-        .and_then(|worker| u16::try_from(worker).ok())
+    value.checked_sub(1).and_then(|worker| u16::try_from(worker).ok())
 }
 
 /// An address as the program compares it: IPv6, or IPv4 as `::ffff:a.b.c.d`, in network order.

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use xdp_abi::{
-    ADDRESSES_MAX, Address, Bucket, MAPS, MapKind, OBJECT, OBJECT_SHA256, PORTS_MAX, PROGRAM, QUEUES_MAX, SOURCES_MAX,
-    Settings, Source, Verdict,
+    ADDRESSES_MAX, Address, Bucket, MAPS, MapKind, OBJECT, OBJECT_SHA256, PORTS_MAX, PROGRAM, QUEUES_MAX,
+    SOURCES_MAX, Settings, Source, Verdict,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -64,7 +64,10 @@ fn fields(lines: &[String], opening: &str) -> Vec<(String, u32, u32)> {
         offset += element * count;
         (name.to_owned(), at, element * count)
     };
-    block(lines, &format!("{opening} {{")).into_iter().map(field).collect()
+    block(lines, &format!("{opening} {{"))
+        .into_iter()
+        .map(field)
+        .collect()
 }
 
 fn constants(lines: &[String]) -> BTreeMap<String, u32> {
@@ -99,7 +102,11 @@ fn verdicts_are_equal() {
         assert_eq!(verdict.index(), index, "{}", verdict.name());
         let debug = format!("{verdict:?}").to_lowercase();
         assert_eq!(verdict.name().replace('_', ""), debug);
-        assert!(verdict.name().starts_with(&format!("{:?}_", verdict.action()).to_lowercase()));
+        assert!(
+            verdict
+                .name()
+                .starts_with(&format!("{:?}_", verdict.action()).to_lowercase())
+        );
     }
 }
 
@@ -122,7 +129,10 @@ fn structs_are_equal() {
             "struct settings",
             layout!(Settings: budget_packets_per_second u32, budget_burst u32),
         ),
-        ("struct source", layout!(Source: bytes [u8; 16], port u16, pad u16)),
+        (
+            "struct source",
+            layout!(Source: bytes [u8; 16], port u16, pad u16),
+        ),
         ("struct bucket", layout!(Bucket: refilled_at_ns u64, tokens u64)),
     ];
     for (opening, (fields_here, size)) in &ours {
@@ -137,9 +147,14 @@ fn structs_are_equal() {
             "{opening}"
         );
     }
-    let declared = lines.iter().filter(|line| line.starts_with("struct ") && line.len() > "struct {".len());
+    let declared = lines
+        .iter()
+        .filter(|line| line.starts_with("struct ") && line.len() > "struct {".len());
     assert_eq!(declared.count(), ours.len(), "a struct without a twin");
-    assert_eq!(size_of::<Source>(), Source::new([0, 0, 0, 0].into(), 0).to_bytes().len());
+    assert_eq!(
+        size_of::<Source>(),
+        Source::new([0, 0, 0, 0].into(), 0).to_bytes().len()
+    );
 }
 
 #[test]
@@ -147,14 +162,27 @@ fn map_definitions_are_equal() {
     let lines = header();
     let mut known = constants(&lines);
     known.insert("1".to_owned(), 1);
-    known.insert("VERDICTS_MAX".to_owned(), u32::try_from(Verdict::ALL.len()).unwrap());
+    known.insert(
+        "VERDICTS_MAX".to_owned(),
+        u32::try_from(Verdict::ALL.len()).unwrap(),
+    );
     let mut theirs = Vec::new();
     for (at, _) in lines.iter().enumerate().filter(|(_, line)| *line == "struct {") {
         let value = |key: &str| {
-            let of_key = |line: &String| Some(line.split_once(&format!("({key}, "))?.1.trim_end_matches(");").to_owned());
+            let of_key = |line: &String| {
+                Some(
+                    line.split_once(&format!("({key}, "))?
+                        .1
+                        .trim_end_matches(");")
+                        .to_owned(),
+                )
+            };
             lines[at..].iter().find_map(of_key).unwrap()
         };
-        let end = lines[at..].iter().find_map(|line| line.strip_prefix("} ")).unwrap();
+        let end = lines[at..]
+            .iter()
+            .find_map(|line| line.strip_prefix("} "))
+            .unwrap();
         theirs.push((
             end.split_once(' ').unwrap().0.to_owned(),
             value("type"),
@@ -174,7 +202,13 @@ fn map_definitions_are_equal() {
         .iter()
         .map(|map| {
             let kind = format!("BPF_MAP_TYPE_{}", kind(map.kind));
-            (map.name.to_owned(), kind, map.key_size, map.value_size, map.max_entries)
+            (
+                map.name.to_owned(),
+                kind,
+                map.key_size,
+                map.value_size,
+                map.max_entries,
+            )
         })
         .collect();
     assert_eq!(theirs, ours);
