@@ -42,6 +42,36 @@ pub struct IoConfig {
     pub address: IpAddr,
     /// RTP ports, first and last included.
     pub ports: PortRange,
+    /// Where the XDP program may run.
+    pub xdp_mode: XdpMode,
+    /// Whether AF_XDP tries zero-copy.
+    pub zero_copy: bool,
+    /// Packets per second that one source address and port may send to AF_XDP; 0: no budget.
+    pub source_budget: u32,
+}
+
+/// What `[io] xdp_mode` may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// In the driver or not at all.
+    Driver,
+    /// In the driver, else in the network stack.
+    Auto,
+    /// In the network stack.
+    Skb,
+}
+
+impl XdpMode {
+    /// As written in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::Auto => "auto",
+            Self::Skb => "skb",
+        }
+    }
 }
 
 /// A range of UDP ports, both ends included.
@@ -244,6 +274,9 @@ impl Config {
                     first: 10_000,
                     last: 32_767,
                 },
+                xdp_mode: XdpMode::Driver,
+                zero_copy: true,
+                source_budget: 0,
             },
             workers: WorkersConfig {
                 cores: vec![core],
@@ -335,6 +368,9 @@ impl fmt::Display for Config {
         )?;
         writeln!(f, "address = \"{}\"", self.io.address)?;
         writeln!(f, "ports = \"{}\"", self.io.ports)?;
+        writeln!(f, "xdp_mode = \"{}\"", self.io.xdp_mode.name())?;
+        writeln!(f, "zero_copy = {}", self.io.zero_copy)?;
+        writeln!(f, "source_budget = {}", self.io.source_budget)?;
         writeln!(f, "\n[workers]")?;
         writeln!(f, "cores = {:?}", self.workers.cores)?;
         writeln!(f, "spin = {}", self.workers.spin)?;

@@ -1,8 +1,10 @@
 //! The mixer's shell: workers, packet I/O, control link, metrics.
 
+pub mod backend;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod handoff;
 pub mod io;
 pub mod limits;
 pub mod metrics;

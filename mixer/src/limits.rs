@@ -41,11 +41,23 @@ pub const SEND_BUFFERS: u32 = 1_024;
 pub const SUBMIT_CHUNK: u32 = 64;
 /// Sockets being closed while their last receive is still being cancelled.
 pub const CLOSING_FLOWS: u32 = 512;
+/// Chunks of packet memory for received frames of one queue on AF_XDP; also the lengths of its rings.
+pub const XDP_RECEIVE_CHUNKS: u32 = 8_192;
+/// Chunks for frames to transmit, likewise.
+pub const XDP_TRANSMIT_CHUNKS: u32 = 4_096;
+/// Frames after which AF_XDP hands them to the kernel within a turn.
+pub const XDP_SUBMIT_CHUNK: u32 = 1_024;
+/// Packets on their way from one worker to another.
+pub const HANDOFF_RING: usize = 1_024;
+/// Requests and answers on their way between a worker and the scout.
+pub const SCOUT_RING: usize = 1_024;
 /// Bytes of UDP payload the engine may write: an Ethernet MTU of 1,500 without IPv4 and UDP headers.
 pub const DATAGRAM_MAX: usize = 1_472;
 
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 32_768);
 const _: () = assert!(SEND_BUFFERS.is_power_of_two() && SUBMIT_CHUNK < SEND_BUFFERS);
+const _: () = assert!(XDP_RECEIVE_CHUNKS.is_power_of_two() && XDP_TRANSMIT_CHUNKS.is_power_of_two());
+const _: () = assert!(XDP_SUBMIT_CHUNK < XDP_TRANSMIT_CHUNKS);
 const _: () = assert!(CLOSING_FLOWS < SEND_BUFFERS);
 const _: () = assert!(RECEIVE_BUFFER_SIZE > 16 + 28 + 12);
 const _: () = assert!(REPLY_RING > REPLY_RING_RESERVE + REQUEST_RING);

@@ -8,13 +8,17 @@ use std::thread::JoinHandle;
 use mixer_engine::engine::EngineLimits;
 use tokio::sync::watch;
 
+use crate::backend::{self, Backend, BackendError};
 use crate::clock::Clock;
-use crate::config::{BackendChoice, Config};
+use crate::config::Config;
 use crate::control::directory::{Directory, Setup};
 use crate::control::events::EventLog;
 use crate::control::random::Random;
 use crate::control::{self, Control, HttpDirectory};
-use crate::io::uring::{self, BindOptions, UringConfig, UringIo, UringPrepared};
+use crate::io::PacketIo;
+use crate::io::report::IoReport;
+use crate::io::uring::{UringConfig, UringIo};
+use crate::io::xdp::XdpIo;
 use crate::limits;
 use crate::placement::{self, PlacementError, PortBlock};
 use crate::prompts::{PromptError, Prompts};
@@ -50,6 +54,9 @@ pub enum StartError {
         "{0}; check workers.cores, `ulimit -n` and that io_uring is allowed (kernel.io_uring_disabled = 0, Linux 6.0 or newer)"
     )]
     Worker(#[from] SpawnError),
+    /// The configured packet I/O is not to be had.
+    #[error("{0}")]
+    Backend(#[from] BackendError),
     /// The operating system refused a thread or random numbers.
     #[error("{what}: {source}; check the limits of this process")]
     System {
@@ -79,6 +86,7 @@ impl StartError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
             Self::Listen { .. } | Self::Address { .. } | Self::Ports(_) | Self::Prompts(_) => 78,
             Self::Worker(SpawnError::Pin { .. }) => 78,
+            Self::Backend(error) => error.exit_code(),
             Self::Worker(_) | Self::System { .. } => 70,
         }
     }
@@ -112,33 +120,45 @@ impl Server {
         let clock = Clock::start();
         check_address(&config)?;
         // Nothing is said before what may fail in the caller's configuration: a failed start is one line.
-        log_backend(&config);
+        let blocks = placement::port_blocks(
+            config.io.ports.first,
+            config.io.ports.last,
+            config.workers.cores.len(),
+        )?;
+        let backend = backend::open(&config, clock, worker_endpoints(&config), &blocks)?;
         warn_of_ephemeral_ports(&config);
-        let workers = start_workers(&config, clock)?;
-        let events = EventLog::new(config.control.events);
         let control = Control {
             config: config.control.clone(),
             listener,
             clock,
-            events: Arc::clone(&events),
+            events: EventLog::new(config.control.events),
             instance: Arc::clone(&instance),
             prompts: prompts.len(),
+            io: IoReport::default(),
         };
-        let options = BindOptions::default();
-        let directory: HttpDirectory<WorkerHandle<UringPrepared>> = Directory::new(
-            setup(&config),
-            workers,
+        let (stop, stopping) = watch::channel(false);
+        let launch = Launch {
+            config: &config,
+            blocks,
+            control,
             random,
             prompts,
-            Box::new(move |local| uring::bind(local, &options)),
-            events,
-        );
-        let (stop, stopping) = watch::channel(false);
-        let worker_cores = config.workers.cores.clone();
-        let thread = std::thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || housekeeping(control, directory, stopping, &worker_cores))
-            .map_err(system("control thread"))?;
+            stopping,
+        };
+        let thread = match backend {
+            Backend::Uring => {
+                let io = UringConfig::new(clock, worker_endpoints(&config));
+                let openers = config.workers.cores.iter().map(|_| move || UringIo::new(&io));
+                launch.go(openers.collect(), backend::prepare_uring(), ())?
+            }
+            Backend::Xdp(mut opened) => {
+                let mut launch = launch;
+                launch.control.io = opened.report();
+                let configs = std::mem::take(&mut opened.workers);
+                let openers = configs.into_iter().map(|config| move || XdpIo::new(config));
+                launch.go(openers.collect(), opened.prepare(), opened.scout)?
+            }
+        };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             control = %control_addr,
@@ -200,10 +220,63 @@ impl Drop for Server {
     }
 }
 
-/// The control thread: kept off the workers' cores where there is another one.
-fn housekeeping(
+/// Everything but packet I/O that a mixer is started from.
+struct Launch<'a> {
+    config: &'a Config,
+    blocks: Vec<PortBlock>,
     control: Control,
-    directory: HttpDirectory<WorkerHandle<UringPrepared>>,
+    random: Random,
+    prompts: Prompts,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Launch<'_> {
+    /// Starts the workers, each with the packet I/O that its opener makes, and the control thread.
+    /// `keep` lives as long as the workers do.
+    fn go<Io, F, P>(
+        self,
+        openers: Vec<F>,
+        prepare: P,
+        keep: impl Send + 'static,
+    ) -> Result<Thread, StartError>
+    where
+        Io: PacketIo,
+        Io::Prepared: 'static,
+        F: FnOnce() -> io::Result<Io> + Send + 'static,
+        P: FnMut(SocketAddr) -> io::Result<Io::Prepared> + Send + 'static,
+    {
+        let Self {
+            config,
+            blocks,
+            control,
+            random,
+            prompts,
+            stopping,
+        } = self;
+        let workers = start_workers(config, &blocks, openers)?;
+        let events = Arc::clone(&control.events);
+        let directory = Directory::new(setup(config), workers, random, prompts, Box::new(prepare), events);
+        let cores = config.workers.cores.clone();
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                let result = housekeeping(control, directory, stopping, &cores);
+                drop(keep);
+                result
+            })
+            .map_err(|source| StartError::System {
+                what: "control thread",
+                source,
+            })
+    }
+}
+
+type Thread = JoinHandle<io::Result<()>>;
+
+/// The control thread: kept off the workers' cores where there is another one.
+fn housekeeping<P: Send>(
+    control: Control,
+    directory: HttpDirectory<WorkerHandle<P>>,
     stop: watch::Receiver<bool>,
     worker_cores: &[usize],
 ) -> io::Result<()> {
@@ -258,13 +331,19 @@ fn worker_endpoints(config: &Config) -> u32 {
     config.limits.endpoints.min(limits::ENDPOINTS_PER_WORKER)
 }
 
-type Workers = Vec<(WorkerHandle<UringPrepared>, PortBlock)>;
-
-fn start_workers(config: &Config, clock: Clock) -> Result<Workers, StartError> {
-    let cores = &config.workers.cores;
-    let blocks = placement::port_blocks(config.io.ports.first, config.io.ports.last, cores.len())?;
-    let mut workers = Workers::new();
-    for (place, (core, block)) in cores.iter().zip(blocks).enumerate() {
+fn start_workers<Io, F>(
+    config: &Config,
+    blocks: &[PortBlock],
+    openers: Vec<F>,
+) -> Result<Vec<(WorkerHandle<Io::Prepared>, PortBlock)>, StartError>
+where
+    Io: PacketIo,
+    Io::Prepared: 'static,
+    F: FnOnce() -> io::Result<Io> + Send + 'static,
+{
+    let mut workers = Vec::new();
+    let cores = config.workers.cores.iter();
+    for (place, ((core, block), open)) in cores.zip(blocks).zip(openers).enumerate() {
         let endpoints = worker_endpoints(config).min(block.endpoints());
         let timeout_ms = config.limits.media_timeout.as_millis();
         let worker = WorkerConfig {
@@ -280,10 +359,9 @@ fn start_workers(config: &Config, clock: Clock) -> Result<Workers, StartError> {
                 media_timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
             },
         };
-        let io = UringConfig::new(clock, worker_endpoints(config));
-        let handle = worker::spawn(worker, move || UringIo::new(&io))?;
+        let handle = worker::spawn(worker, open)?;
         tracing::info!(worker = place, core, ports = %format_args!("{}-{}", block.first, block.last), endpoints, "worker runs");
-        workers.push((handle, block));
+        workers.push((handle, *block));
     }
     Ok(workers)
 }
@@ -295,15 +373,6 @@ fn check_address(config: &Config) -> Result<(), StartError> {
         Ok(_) => Ok(()),
         Err(source) => Err(StartError::Address { address, source }),
     }
-}
-
-fn log_backend(config: &Config) {
-    let why = match (config.io.backend, &config.io.interface) {
-        (BackendChoice::Auto, None) => "auto: no io.interface is set, so AF_XDP is not tried",
-        (BackendChoice::Auto, Some(_)) => "auto: AF_XDP is not part of this build",
-        (BackendChoice::Uring | BackendChoice::Xdp | BackendChoice::XdpTx, _) => "as configured",
-    };
-    tracing::info!(backend = "uring", why, "packet I/O");
 }
 
 fn warn_of_ephemeral_ports(config: &Config) {

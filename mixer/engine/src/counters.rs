@@ -42,11 +42,19 @@ pub enum DropReason {
     SendFailed,
     /// The receive ring overflowed.
     RingFull,
+    /// Its UDP checksum does not hold.
+    BadChecksum,
+    /// The ring to the worker that owns it was full.
+    HandoffFull,
+    /// Nothing is known of the way to its destination.
+    NoRoute,
+    /// The network interface was down.
+    InterfaceDown,
 }
 
 impl DropReason {
     /// All reasons, in the order of [`Counters::dropped`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Malformed,
         Self::BadVersion,
         Self::UnknownPort,
@@ -65,6 +73,10 @@ impl DropReason {
         Self::NoSendBuffer,
         Self::SendFailed,
         Self::RingFull,
+        Self::BadChecksum,
+        Self::HandoffFull,
+        Self::NoRoute,
+        Self::InterfaceDown,
     ];
 
     /// Metric label.
@@ -89,6 +101,10 @@ impl DropReason {
             Self::NoSendBuffer => "no_send_buffer",
             Self::SendFailed => "send_failed",
             Self::RingFull => "ring_full",
+            Self::BadChecksum => "bad_checksum",
+            Self::HandoffFull => "handoff_full",
+            Self::NoRoute => "no_route",
+            Self::InterfaceDown => "interface_down",
         }
     }
 }

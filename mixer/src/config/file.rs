@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{
     BackendChoice, ConfigError, ControlConfig, IoConfig, LimitsConfig, LogFormat, LogLevel, PortRange,
-    PromptsConfig, Token, WorkersConfig,
+    PromptsConfig, Token, WorkersConfig, XdpMode,
 };
 use crate::placement;
 
@@ -32,6 +32,9 @@ pub(super) struct RawIo {
     pub(super) interface: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<String>>,
     pub(super) ports: Option<Spanned<String>>,
+    pub(super) xdp_mode: Option<XdpMode>,
+    pub(super) zero_copy: Option<bool>,
+    pub(super) source_budget: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,19 +132,26 @@ impl Reader<'_> {
             let problem = format!("io.interface = {:?} is no interface name", name.get_ref());
             return Err(self.fail(Some(name.span()), problem, "give a name as `ip link` shows it"));
         }
-        if let (BackendChoice::Xdp | BackendChoice::XdpTx, Some(written)) = (backend, &raw.backend) {
-            let problem = format!("io.backend = \"{}\" is not part of this build", backend.name());
-            return Err(self.fail(
-                Some(written.span()),
-                problem,
-                "set io.backend to \"auto\" or \"uring\"",
-            ));
+        if let (BackendChoice::Xdp | BackendChoice::XdpTx, Some(written), None) =
+            (backend, &raw.backend, &interface)
+        {
+            let problem = format!("io.backend = \"{}\" needs io.interface", backend.name());
+            let remedy = "set io.interface to the interface that carries RTP";
+            return Err(self.fail(Some(written.span()), problem, remedy));
         }
         Ok(IoConfig {
             backend,
             interface: interface.map(Spanned::into_inner),
             address: self.rtp_address(raw.address, default.address)?,
             ports: self.ports(raw.ports, default.ports)?,
+            xdp_mode: raw.xdp_mode.unwrap_or(default.xdp_mode),
+            zero_copy: raw.zero_copy.unwrap_or(default.zero_copy),
+            source_budget: self.bounded(
+                "io.source_budget",
+                raw.source_budget,
+                default.source_budget,
+                0..=10_000_000,
+            )?,
         })
     }
 

@@ -49,7 +49,7 @@ fn default_core_follows_the_machine() {
 }
 
 /// A text, and what its error must say: place, problem, remedy.
-const MISTAKES: [(&str, &str, &str, &str); 22] = [
+const MISTAKES: [(&str, &str, &str, &str); 23] = [
     ("[io]\nbackendd = 'auto'", "m.toml:2", "backendd", "spelling"),
     ("\n[what]\n", "m.toml:2", "what", "spelling"),
     (
@@ -61,8 +61,14 @@ const MISTAKES: [(&str, &str, &str, &str); 22] = [
     (
         "[io]\nbackend = 'xdp'",
         "m.toml:2",
-        "not part of this build",
-        "uring",
+        "needs io.interface",
+        "set io.interface",
+    ),
+    (
+        "[io]\nsource_budget = -1",
+        "m.toml:2",
+        "out of bounds",
+        "choose a number",
     ),
     (
         "[io]\ninterface = 'eth0/../x'",

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::config::ControlConfig;
+use crate::io::report::IoReport;
 use directory::{Directory, Link};
 use events::EventLog;
 use pump::Pump;
@@ -37,6 +38,8 @@ pub(crate) struct Control {
     pub(crate) instance: Arc<str>,
     /// Number of prompts, for metrics.
     pub(crate) prompts: usize,
+    /// Which packet I/O runs, for metrics.
+    pub(crate) io: IoReport,
 }
 
 /// A directory whose answers go to HTTP requests.
@@ -62,6 +65,7 @@ pub(crate) async fn run<L: Link>(
         events,
         instance,
         prompts,
+        io,
     } = control;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -81,6 +85,7 @@ pub(crate) async fn run<L: Link>(
         events,
         instance,
         prompts,
+        io,
         requests: Default::default(),
         exporter: Default::default(),
     };

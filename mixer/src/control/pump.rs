@@ -15,6 +15,7 @@ use super::call::{Call, CallKind};
 use super::directory::{Directory, Link};
 use super::events::EventLog;
 use crate::clock::Clock;
+use crate::io::report::IoReport;
 use crate::metrics::exporter::{Exporter, RequestCounters};
 
 /// What routes ask the pump.
@@ -63,6 +64,7 @@ pub(super) struct Pump<L: Link> {
     pub(super) events: std::sync::Arc<EventLog>,
     pub(super) instance: std::sync::Arc<str>,
     pub(super) prompts: usize,
+    pub(super) io: IoReport,
     pub(super) requests: RequestCounters,
     pub(super) exporter: Exporter,
 }
@@ -135,7 +137,10 @@ impl<L: Link> Pump<L> {
             }
             Ask::Metrics { reply } => {
                 let figures = self.directory.figures(now);
-                let _ = reply.send(self.exporter.page(&figures, &self.requests, self.prompts));
+                let _ = reply.send(
+                    self.exporter
+                        .page(&figures, &self.requests, self.prompts, &self.io),
+                );
             }
             Ask::Health { reply } => {
                 let _ = reply.send(self.directory.is_healthy());

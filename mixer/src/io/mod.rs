@@ -1,8 +1,10 @@
 //! Packet I/O: one trait, several backends, chosen once in `main`; no dynamic dispatch per packet.
 
+pub mod report;
 pub mod sim;
 pub mod tap;
 pub mod uring;
+pub mod xdp;
 
 use std::net::SocketAddr;
 
@@ -51,6 +53,9 @@ pub trait PacketIo: PacketSink {
     fn counters(&self) -> IoCounters;
 }
 
+/// Longest UDP payload that is taken, on every backend; longer ones are dropped and counted.
+pub const PAYLOAD_MAX: usize = crate::limits::RECEIVE_BUFFER_SIZE as usize - 44;
+
 /// Counters of a backend since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IoCounters {
@@ -76,4 +81,20 @@ pub struct IoCounters {
     pub rearmed: u64,
     /// Times the kernel had more completions than the queue holds.
     pub completion_overflow: u64,
+    /// Datagrams to a port without an open flow.
+    pub unknown_port: u64,
+    /// Frames that are not what their headers say.
+    pub malformed: u64,
+    /// Datagrams whose UDP checksum does not hold.
+    pub bad_checksum: u64,
+    /// `transmit` calls on a flow whose next hop is not known, or that no route leads to.
+    pub no_route: u64,
+    /// Frames not sent because the interface is down.
+    pub interface_down: u64,
+    /// Datagrams handed to the worker that owns them.
+    pub handed_over: u64,
+    /// Datagrams that another worker handed over.
+    pub taken_over: u64,
+    /// Datagrams lost because the owner's ring was full.
+    pub handoff_full: u64,
 }

@@ -5,12 +5,14 @@ use std::fmt::Write;
 use mixer_control::reply::ProblemKind;
 use mixer_engine::counters::{DropReason, FrameOutcome};
 use mixer_engine::media::Codec;
+use xdp_abi::Verdict;
 
 use super::histogram::{Buckets, REQUEST_BOUNDS_NS};
 use super::table::{self, Metric};
 use crate::control::call::CallKind;
 use crate::control::directory::{ENDPOINT_STATES, Figures};
 use crate::io::IoCounters;
+use crate::io::report::IoReport;
 use crate::worker::stats::StatsSnapshot;
 
 /// What the control link counts about itself.
@@ -78,7 +80,13 @@ impl Exporter {
     }
 
     /// The page.
-    pub(crate) fn page(&self, figures: &Figures, requests: &RequestCounters, prompts: usize) -> String {
+    pub(crate) fn page(
+        &self,
+        figures: &Figures,
+        requests: &RequestCounters,
+        prompts: usize,
+        report: &IoReport,
+    ) -> String {
         let mut page = Page::default();
         let version = env!("CARGO_PKG_VERSION");
         page.family(&table::BUILD_INFO);
@@ -91,7 +99,7 @@ impl Exporter {
         self.engine(&mut page, figures);
         self.workers(&mut page, figures);
         let io = |count: fn(&IoCounters) -> u64| sum(figures, |stats| count(&stats.io));
-        page.one(&table::HANDOFF, sum(figures, |stats| stats.worker.handoff));
+        page.one(&table::HANDOFF, io(|io| io.handed_over + io.handoff_full));
         page.one(
             &table::EVENTS_LOST,
             sum(figures, |stats| stats.engine.events_lost),
@@ -115,6 +123,7 @@ impl Exporter {
         page.family(&table::CONTROL_SECONDS);
         page.histogram(&table::CONTROL_SECONDS, &[], &requests.seconds);
         page.one(&table::PROMPTS, prompts as u64);
+        packet_io(&mut page, report);
         page.text
     }
 
@@ -199,23 +208,63 @@ impl Exporter {
     }
 }
 
+/// What the backend counts besides the workers. Without AF_XDP its families are empty.
+fn packet_io(page: &mut Page, report: &IoReport) {
+    let xdp = report.xdp();
+    let mode = match &xdp {
+        None => "sockets".to_owned(),
+        Some(figures) => figures.mode.map_or("away".to_owned(), |mode| mode.to_string()),
+    };
+    page.family(&table::PACKET_IO);
+    page.sample(&table::PACKET_IO, &[report.backend(), &mode], 1.0);
+    let xdp = xdp.unwrap_or_default();
+    page.one(&table::XDP_QUEUES, xdp.queues);
+    page.many(
+        &table::XDP_VERDICTS,
+        Verdict::ALL.map(Verdict::name).into_iter().zip(xdp.verdicts),
+    );
+    page.one(&table::XDP_REDIRECTS_LOST, xdp.redirects_lost);
+    page.many(
+        &table::XDP_SOCKET_EVENTS,
+        [
+            ("no_chunk", xdp.receive_dropped),
+            ("receive_ring_full", xdp.receive_ring_full),
+            ("fill_ring_empty", xdp.fill_ring_empty),
+            ("invalid_descriptor", xdp.invalid),
+        ],
+    );
+    page.one(&table::XDP_REOPENED, xdp.reopened);
+}
+
 fn sum(figures: &Figures, count: impl Fn(&StatsSnapshot) -> u64) -> u64 {
     figures.workers.iter().map(|(_, _, stats, _)| count(stats)).sum()
 }
 
-/// Packets dropped for a reason, by the engine or by packet I/O. The engine counts what it could
-/// not send as [`DropReason::NoSendBuffer`] itself; packet I/O knows what the kernel did.
+/// Packets dropped for a reason, by the engine or by packet I/O. The engine takes every datagram that
+/// it could not send for one without a buffer; packet I/O knows which of them had another cause.
 fn dropped(stats: &StatsSnapshot, reason: DropReason) -> u64 {
+    let io = &stats.io;
     let by_io = [
-        (DropReason::Truncated, stats.io.truncated),
-        (DropReason::SendFailed, stats.io.send_failed),
-        (DropReason::RingFull, stats.io.receive_ring_full),
+        (DropReason::Truncated, io.truncated),
+        (DropReason::SendFailed, io.send_failed),
+        (DropReason::RingFull, io.receive_ring_full),
+        (DropReason::UnknownPort, io.unknown_port),
+        (DropReason::Malformed, io.malformed),
+        (DropReason::BadChecksum, io.bad_checksum),
+        (DropReason::HandoffFull, io.handoff_full),
+        (DropReason::NoRoute, io.no_route),
+        (DropReason::InterfaceDown, io.interface_down),
     ];
     let by_io = by_io
         .iter()
         .find(|(of, _)| *of == reason)
         .map_or(0, |(_, count)| *count);
-    at(&stats.engine.dropped, reason as usize) + by_io
+    let by_engine = at(&stats.engine.dropped, reason as usize);
+    if reason == DropReason::NoSendBuffer {
+        by_engine.saturating_sub(io.no_route + io.interface_down)
+    } else {
+        by_engine + by_io
+    }
 }
 
 fn at(counts: &[u64], place: usize) -> u64 {
@@ -321,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_page_has_every_metric_of_the_table_and_no_other() {
-        let page = Exporter::default().page(&figures(), &RequestCounters::default(), 4);
+        let page = Exporter::default().page(&figures(), &RequestCounters::default(), 4, &IoReport::default());
         let families: Vec<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -336,7 +385,7 @@ mod tests {
 
     #[test]
     fn drops_of_engine_and_io_are_one_number() {
-        let page = Exporter::default().page(&figures(), &RequestCounters::default(), 4);
+        let page = Exporter::default().page(&figures(), &RequestCounters::default(), 4, &IoReport::default());
         assert!(
             page.contains("mixminus_rtp_dropped_total{reason=\"truncated\"} 7\n"),
             "{page}"
@@ -347,7 +396,7 @@ mod tests {
     #[test]
     fn every_counter_of_a_worker_reaches_the_page() {
         let mut figures = figures();
-        let zero = Exporter::default().page(&figures, &RequestCounters::default(), 0);
+        let zero = Exporter::default().page(&figures, &RequestCounters::default(), 0, &IoReport::default());
         let (_, alive, stats, _) = &mut figures.workers[0];
         *alive = false;
         let engine = &mut stats.engine;
@@ -374,11 +423,11 @@ mod tests {
             &mut stats.io.completion_overflow,
             &mut stats.worker.slots_late,
             &mut stats.worker.slots_skipped,
-            &mut stats.worker.handoff,
+            &mut stats.io.handed_over,
         ] {
             *cell = fresh();
         }
-        let page = Exporter::default().page(&figures, &RequestCounters::default(), 0);
+        let page = Exporter::default().page(&figures, &RequestCounters::default(), 0, &IoReport::default());
         let moved: Vec<&str> = page
             .lines()
             .filter(|line| !line.starts_with('#') && !zero.lines().any(|old| old == *line))
@@ -406,14 +455,26 @@ mod tests {
             line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
         };
         let requests = RequestCounters::default();
-        assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.0);
+        assert_eq!(
+            busy(&exporter.page(&figures, &requests, 0, &IoReport::default())),
+            0.0
+        );
         exporter.measure(figures.workers.iter().map(|worker| worker.2));
-        assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.25);
+        assert_eq!(
+            busy(&exporter.page(&figures, &requests, 0, &IoReport::default())),
+            0.25
+        );
         figures.workers[0].2.worker.busy_ns = 100;
         figures.workers[0].2.worker.alive_ns = 200;
-        assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.25);
+        assert_eq!(
+            busy(&exporter.page(&figures, &requests, 0, &IoReport::default())),
+            0.25
+        );
         exporter.measure(figures.workers.iter().map(|worker| worker.2));
-        assert_eq!(busy(&exporter.page(&figures, &requests, 0)), 0.75);
+        assert_eq!(
+            busy(&exporter.page(&figures, &requests, 0, &IoReport::default())),
+            0.75
+        );
     }
 
     #[test]
@@ -421,7 +482,7 @@ mod tests {
         let mut requests = RequestCounters::default();
         requests.record(CallKind::State, None, 700_000);
         requests.record(CallKind::State, Some(ProblemKind::Busy), 3_000_000_000);
-        let page = Exporter::default().page(&figures(), &requests, 0);
+        let page = Exporter::default().page(&figures(), &requests, 0, &IoReport::default());
         for line in [
             "mixminus_control_request_seconds_bucket{le=\"0.0005\"} 0",
             "mixminus_control_request_seconds_bucket{le=\"0.001\"} 1",

@@ -123,6 +123,22 @@ metrics! {
         "Time from a request's body to its answer."; "p99 above 100 ms: the housekeeping core is busy";
     PROMPTS = "prompts" Gauge []
         "Prompts loaded."; "";
+    PACKET_IO = "packet_io" Gauge ["backend", "mode"]
+        "Always 1; the labels tell which packet I/O runs and how frames travel.";
+        "backend uring where xdp was meant: the log says why; mode away: the interface is gone";
+    XDP_QUEUES = "xdp_queues" Gauge []
+        "Queues of the interface in service."; "";
+    XDP_VERDICTS = "xdp_verdicts_total" Counter ["verdict"]
+        "Packets on the interface, by what the XDP program did with them.";
+        "drop_budget: a source floods; pass_no_socket: a queue is not served";
+    XDP_REDIRECTS_LOST = "xdp_redirects_lost_total" Counter []
+        "Frames that the XDP program redirected and no socket got.";
+        "any: queue and socket do not match, the kernel drops silently; restart the mixer and report it";
+    XDP_SOCKET_EVENTS = "xdp_socket_events_total" Counter ["event"]
+        "What the AF_XDP sockets count: frames without a chunk or room in the ring, empty fill rings, descriptors refused.";
+        "no_chunk, receive_ring_full: overload or a stalled core";
+    XDP_REOPENED = "xdp_reopened_total" Counter []
+        "Times the interface was taken into service again."; "any: the interface was removed and came back";
 }
 
 #[cfg(test)]

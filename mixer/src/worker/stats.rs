@@ -23,8 +23,6 @@ pub struct WorkerCounters {
     pub alive_ns: u64,
     /// Requests applied.
     pub requests: u64,
-    /// Datagrams handed over to or taken over from another worker.
-    pub handoff: u64,
     /// Times the reply ring was full, so that requests had to wait.
     pub replies_full: u64,
     /// Endpoints now.
@@ -102,12 +100,13 @@ twin! {
     IoCells of IoCounters {
         received, sent, truncated, receive_ring_full, send_failed, no_send_buffer,
         no_remote, unknown_flow, socket_errors, rearmed, completion_overflow,
+        unknown_port, malformed, bad_checksum, no_route, interface_down, handed_over, taken_over, handoff_full,
     }
 }
 
 twin! {
     WorkerCells of WorkerCounters {
-        turns, slots, slots_late, slots_skipped, busy_ns, alive_ns, requests, handoff, replies_full,
+        turns, slots, slots_late, slots_skipped, busy_ns, alive_ns, requests, replies_full,
         endpoints, conferences,
     }
 }

@@ -1,0 +1,76 @@
+//! A piece of mapped memory: shared with the kernel, or only with another mapping of the same pages.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+
+/// Mapped memory; unmapped when dropped.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    address: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to whoever holds this value; nothing about it is bound to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: through a shared reference only the address and the length can be read.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `length` bytes of `fd` from `offset` on, shared.
+    pub(super) fn of(fd: RawFd, length: usize, offset: i64) -> io::Result<Self> {
+        Self::map(length, libc::MAP_SHARED | libc::MAP_POPULATE, fd, offset)
+    }
+
+    /// Maps `length` bytes of fresh memory that nobody else sees.
+    pub(super) fn fresh(length: usize) -> io::Result<Self> {
+        Self::map(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    }
+
+    fn map(length: usize, flags: libc::c_int, fd: RawFd, offset: i64) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: no address is asked for, so no existing mapping is touched.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, fd, offset) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let address = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { address, length })
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The address of the byte at `offset`, if `size` bytes from there on lie inside.
+    pub(super) fn at(&self, offset: usize, size: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(size)?;
+        // SAFETY: the offset lies inside of the mapping.
+        (end <= self.length).then(|| unsafe { self.address.add(offset) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing borrows from it any more.
+        unsafe { libc::munmap(self.address.as_ptr().cast(), self.length) };
+    }
+}
+
+/// Memory with a descriptor, which can be mapped again by the program that takes this one's place.
+pub(super) fn memory_file(length: usize) -> io::Result<OwnedFd> {
+    // SAFETY: the name is a C string; the descriptor that comes back is ours alone.
+    let fd = unsafe {
+        let fd = libc::memfd_create(c"mixminus-umem".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    let length = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: takes no pointer.
+    if unsafe { libc::ftruncate(fd.as_raw_fd(), length) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(fd)
+}
