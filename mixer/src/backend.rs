@@ -11,7 +11,7 @@ use crate::io::xdp::device::{Device, DeviceConfig, DeviceError};
 use crate::io::xdp::errand;
 use crate::io::xdp::queue::QueueSizes;
 use crate::io::xdp::scout::Scout;
-use crate::io::xdp::{Ports, XdpConfig, XdpPrepared};
+use crate::io::xdp::{Ports, Tags, XdpConfig, XdpPrepared};
 use crate::limits;
 use crate::placement::PortBlock;
 
@@ -121,6 +121,7 @@ fn open_xdp(
         ends.push(scout_end);
         workers.push(XdpConfig {
             datagram_max: device.datagram_max(),
+            required_tags: Tags::of(&config.io.vlan).filter(|_| !config.io.vlan.is_empty()),
             ..XdpConfig::new(clock, flows, queues, mesh, worker_end)
         });
     }
@@ -157,6 +158,7 @@ fn device_config(config: &Config, receive: bool, workers: usize) -> DeviceConfig
         },
         source_budget: config.io.source_budget,
         workers,
+        tags: Tags::of(&config.io.vlan).unwrap_or_default(),
     }
 }
 

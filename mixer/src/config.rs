@@ -48,6 +48,9 @@ pub struct IoConfig {
     pub zero_copy: bool,
     /// Packets per second that one source address and port may send to AF_XDP; 0: no budget.
     pub source_budget: u32,
+    /// VLAN identifiers that every frame carries, outermost first; at most two. Empty: as the kernel's
+    /// own VLAN interfaces say.
+    pub vlan: Vec<u16>,
 }
 
 /// What `[io] xdp_mode` may say.
@@ -277,6 +280,7 @@ impl Config {
                 xdp_mode: XdpMode::Driver,
                 zero_copy: true,
                 source_budget: 0,
+                vlan: Vec::new(),
             },
             workers: WorkersConfig {
                 cores: vec![core],
@@ -371,6 +375,7 @@ impl fmt::Display for Config {
         writeln!(f, "xdp_mode = \"{}\"", self.io.xdp_mode.name())?;
         writeln!(f, "zero_copy = {}", self.io.zero_copy)?;
         writeln!(f, "source_budget = {}", self.io.source_budget)?;
+        writeln!(f, "vlan = {:?}", self.io.vlan)?;
         writeln!(f, "\n[workers]")?;
         writeln!(f, "cores = {:?}", self.workers.cores)?;
         writeln!(f, "spin = {}", self.workers.spin)?;

@@ -290,7 +290,7 @@ fn oversize_is_counted<S: Scene>(mut scene: S) {
     let local = open(&mut scene, 0);
     scene.peer_send(0, local, &vec![1; S::PAYLOAD_MAX]);
     scene.peer_send(0, local, &vec![2; S::PAYLOAD_MAX + 1]);
-    scene.peer_send(0, local, &[3; 1_472]);
+    scene.peer_send(0, local, &[3; 1_400]);
     scene.peer_send(0, local, &[4]);
     let got: Vec<_> = receive(&mut scene, 2)
         .into_iter()
@@ -347,7 +347,7 @@ fn waiting_obeys_the_clock<S: Scene>(mut scene: S) {
     assert!(io.wait(past));
 }
 
-/// Declares the whole suite for one scene.
+/// Declares the whole suite for one scene; a scene that this machine cannot set says so and is `None`.
 macro_rules! suite {
     ($scene:expr) => {
         suite!($scene; no_loss_at_low_rate budget_respected no_buffer_leaks out_of_send_buffers
@@ -357,12 +357,17 @@ macro_rules! suite {
     ($scene:expr; $($test:ident)*) => {
         $(#[test]
         fn $test() {
-            $crate::$test($scene);
+            if let Some(scene) = $scene {
+                $crate::$test(scene);
+            }
         })*
     };
 }
 
 mod contract {
+    mod frames;
     mod loopback;
+    mod played;
     mod simulated;
+    mod veth;
 }

@@ -44,6 +44,8 @@ pub enum DropReason {
     RingFull,
     /// Its UDP checksum does not hold.
     BadChecksum,
+    /// It does not carry the configured VLAN tags.
+    WrongVlan,
     /// The ring to the worker that owns it was full.
     HandoffFull,
     /// Nothing is known of the way to its destination.
@@ -54,7 +56,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of [`Counters::dropped`].
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Malformed,
         Self::BadVersion,
         Self::UnknownPort,
@@ -74,6 +76,7 @@ impl DropReason {
         Self::SendFailed,
         Self::RingFull,
         Self::BadChecksum,
+        Self::WrongVlan,
         Self::HandoffFull,
         Self::NoRoute,
         Self::InterfaceDown,
@@ -102,6 +105,7 @@ impl DropReason {
             Self::SendFailed => "send_failed",
             Self::RingFull => "ring_full",
             Self::BadChecksum => "bad_checksum",
+            Self::WrongVlan => "wrong_vlan",
             Self::HandoffFull => "handoff_full",
             Self::NoRoute => "no_route",
             Self::InterfaceDown => "interface_down",

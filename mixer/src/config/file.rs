@@ -35,6 +35,7 @@ pub(super) struct RawIo {
     pub(super) xdp_mode: Option<XdpMode>,
     pub(super) zero_copy: Option<bool>,
     pub(super) source_budget: Option<Spanned<i64>>,
+    pub(super) vlan: Option<Spanned<Vec<u16>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -152,7 +153,19 @@ impl Reader<'_> {
                 default.source_budget,
                 0..=10_000_000,
             )?,
+            vlan: self.vlan(raw.vlan, default.vlan)?,
         })
+    }
+
+    fn vlan(&self, raw: Option<Spanned<Vec<u16>>>, default: Vec<u16>) -> Result<Vec<u16>, ConfigError> {
+        let Some(raw) = raw else { return Ok(default) };
+        let identifiers = raw.get_ref();
+        if identifiers.len() > 2 || identifiers.iter().any(|id| !(1..=4_094).contains(id)) {
+            let problem = format!("io.vlan = {identifiers:?} is no stack of VLANs");
+            let remedy = "write at most two identifiers from 1 to 4094, outermost first";
+            return Err(self.fail(Some(raw.span()), problem, remedy));
+        }
+        Ok(raw.into_inner())
     }
 
     fn rtp_address(&self, raw: Option<Spanned<String>>, default: IpAddr) -> Result<IpAddr, ConfigError> {

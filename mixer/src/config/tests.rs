@@ -49,7 +49,7 @@ fn default_core_follows_the_machine() {
 }
 
 /// A text, and what its error must say: place, problem, remedy.
-const MISTAKES: [(&str, &str, &str, &str); 23] = [
+const MISTAKES: [(&str, &str, &str, &str); 25] = [
     ("[io]\nbackendd = 'auto'", "m.toml:2", "backendd", "spelling"),
     ("\n[what]\n", "m.toml:2", "what", "spelling"),
     (
@@ -63,6 +63,18 @@ const MISTAKES: [(&str, &str, &str, &str); 23] = [
         "m.toml:2",
         "needs io.interface",
         "set io.interface",
+    ),
+    (
+        "[io]\nvlan = [4095]",
+        "m.toml:2",
+        "no stack of VLANs",
+        "1 to 4094",
+    ),
+    (
+        "[io]\nvlan = [1, 2, 3]",
+        "m.toml:2",
+        "no stack of VLANs",
+        "at most two",
     ),
     (
         "[io]\nsource_budget = -1",

@@ -87,6 +87,8 @@ pub struct IoCounters {
     pub malformed: u64,
     /// Datagrams whose UDP checksum does not hold.
     pub bad_checksum: u64,
+    /// Frames that do not carry the VLAN tags that are configured.
+    pub wrong_vlan: u64,
     /// `transmit` calls on a flow whose next hop is not known, or that no route leads to.
     pub no_route: u64,
     /// Frames not sent because the interface is down.

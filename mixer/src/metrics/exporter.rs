@@ -251,6 +251,7 @@ fn dropped(stats: &StatsSnapshot, reason: DropReason) -> u64 {
         (DropReason::UnknownPort, io.unknown_port),
         (DropReason::Malformed, io.malformed),
         (DropReason::BadChecksum, io.bad_checksum),
+        (DropReason::WrongVlan, io.wrong_vlan),
         (DropReason::HandoffFull, io.handoff_full),
         (DropReason::NoRoute, io.no_route),
         (DropReason::InterfaceDown, io.interface_down),

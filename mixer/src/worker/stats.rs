@@ -100,7 +100,7 @@ twin! {
     IoCells of IoCounters {
         received, sent, truncated, receive_ring_full, send_failed, no_send_buffer,
         no_remote, unknown_flow, socket_errors, rearmed, completion_overflow,
-        unknown_port, malformed, bad_checksum, no_route, interface_down, handed_over, taken_over, handoff_full,
+        unknown_port, malformed, bad_checksum, wrong_vlan, no_route, interface_down, handed_over, taken_over, handoff_full,
     }
 }
 

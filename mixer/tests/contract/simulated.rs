@@ -73,11 +73,11 @@ impl Scene for Simulated {
 }
 
 mod at_once {
-    suite!(super::Simulated::new(false));
+    suite!(Some(super::Simulated::new(false)));
 }
 
 mod slow_close {
-    suite!(super::Simulated::new(true));
+    suite!(Some(super::Simulated::new(true)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xdp_abi::{QUEUES_MAX, Settings, Verdict};
 
+use super::frame::Tags;
 use super::netlink::Kernel;
 use super::program::{AttachMode, Attachment, LoadError, Ports, Program};
 use super::queue::{OpenQueue, QueueSizes, XskQueue};
@@ -35,6 +36,8 @@ pub struct DeviceConfig {
     pub source_budget: u32,
     /// Workers among which the queues are shared.
     pub workers: usize,
+    /// Tags that frames carry besides those of the kernel's VLAN interfaces.
+    pub tags: Tags,
 }
 
 /// Why an interface cannot be taken into service. Displays as one line with what to do.
@@ -313,6 +316,12 @@ impl Device {
     #[must_use]
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// Tags that frames carry besides those of the kernel's VLAN interfaces.
+    #[must_use]
+    pub fn tags(&self) -> Tags {
+        self.config.tags
     }
 
     /// Longest UDP payload that fits a packet of the interface, for the family of our address.

@@ -81,8 +81,20 @@ pub struct WorkerEnd {
 /// The scout's end.
 #[derive(Debug)]
 pub struct ScoutEnd {
-    pub(super) errands: Consumer<Errand>,
-    pub(super) news: Producer<News>,
+    errands: Consumer<Errand>,
+    news: Producer<News>,
+}
+
+impl ScoutEnd {
+    /// The next errand.
+    pub fn next_errand(&mut self) -> Option<Errand> {
+        self.errands.pop().ok()
+    }
+
+    /// Tells the worker something; false when too much waits to be taken.
+    pub fn tell(&mut self, news: News) -> bool {
+        self.news.push(news).is_ok()
+    }
 }
 
 /// Both ends of one worker's rings.

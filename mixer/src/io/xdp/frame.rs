@@ -40,6 +40,24 @@ impl Tags {
         }
     }
 
+    /// A stack of VLANs, outermost first: one customer tag, or a service and a customer tag
+    /// (IEEE 802.1ad). `None` for more than two.
+    #[must_use]
+    pub fn of(identifiers: &[u16]) -> Option<Self> {
+        let mut tags = Self::default();
+        match identifiers {
+            [] => {}
+            [only] => {
+                let _ = tags.push(VLAN, *only);
+            }
+            [outer, inner] => {
+                let _ = tags.push(SERVICE_VLAN, *outer) && tags.push(VLAN, *inner);
+            }
+            [_, _, _, ..] => return None,
+        }
+        Some(tags)
+    }
+
     fn bytes(&self) -> &[u8] {
         self.tags[..usize::from(self.count)].as_flattened()
     }

@@ -68,6 +68,8 @@ pub struct XdpConfig {
     pub submit_chunk: u32,
     /// Longest UDP payload of a frame; with all headers it must fit the interface's MTU.
     pub datagram_max: usize,
+    /// Tags that received frames must carry; absent when any will do.
+    pub required_tags: Option<Tags>,
 }
 
 /// Packet I/O on AF_XDP. Belongs to the thread that made it.
@@ -87,6 +89,7 @@ pub struct XdpIo {
     traffic_class: u8,
     submit_chunk: u32,
     datagram_max: usize,
+    required_tags: Option<Tags>,
     counters: IoCounters,
 }
 
@@ -99,7 +102,7 @@ impl XdpIo {
         if config.queues.is_empty() {
             return Err(io::Error::other("a worker without a queue cannot transmit"));
         }
-        Ok(Self {
+        let mut io = Self {
             queues: config.queues,
             flows: Flows::new(config.uring.flows),
             table: Box::default(),
@@ -112,8 +115,11 @@ impl XdpIo {
             traffic_class: config.dscp << 2,
             submit_chunk: config.submit_chunk,
             datagram_max: config.datagram_max,
+            required_tags: config.required_tags,
             counters: IoCounters::default(),
-        })
+        };
+        io.take_news();
+        Ok(io)
     }
 
     /// Transmit chunks of the first queue in nobody's hands.
@@ -293,6 +299,7 @@ impl PacketIo for XdpIo {
             counters: &mut self.counters,
             received_at: self.now,
             handed: 0,
+            required_tags: self.required_tags,
             on_datagram: &mut on_datagram,
         };
         while taken + sorting.handed < budget {
@@ -332,6 +339,10 @@ impl PacketIo for XdpIo {
 
     fn close_flow(&mut self, flow: FlowId) -> Option<XdpPrepared> {
         let closed = self.flows.close(flow)?;
+        // What was sent before the close leaves before it.
+        if let Some(queue) = self.queues.first_mut().filter(|queue| queue.queued() > 0) {
+            queue.flush();
+        }
         let mut prepared = closed.prepared;
         if closed.socket == SocketState::Open {
             prepared.socket = self.local.close_flow(flow);
@@ -382,6 +393,7 @@ impl PacketIo for XdpIo {
             unknown_port: own.unknown_port,
             malformed: own.malformed + nonsense,
             bad_checksum: own.bad_checksum,
+            wrong_vlan: own.wrong_vlan,
             no_route: own.no_route,
             interface_down: down,
             handed_over: own.handed_over,
@@ -399,6 +411,7 @@ struct Sorting<'a, F> {
     received_at: Timestamp,
     /// Datagrams handed to the worker.
     handed: u32,
+    required_tags: Option<Tags>,
     on_datagram: &'a mut F,
 }
 
@@ -416,6 +429,13 @@ impl<F: FnMut(&Datagram<'_>)> Sorting<'_, F> {
                 return;
             }
         };
+        if self
+            .required_tags
+            .is_some_and(|tags| tags != received.origin.tags)
+        {
+            self.counters.wrong_vlan += 1;
+            return;
+        }
         if received.payload.len() > PAYLOAD_MAX {
             self.counters.truncated += 1;
             return;
@@ -482,6 +502,7 @@ impl XdpConfig {
             dscp: super::uring::BindOptions::default().dscp,
             submit_chunk: limits::XDP_SUBMIT_CHUNK,
             datagram_max: limits::DATAGRAM_MAX,
+            required_tags: None,
         }
     }
 }

@@ -75,13 +75,13 @@ impl Kernel {
             }))
     }
 
-    /// Routes and neighbours, as seen from one interface.
+    /// Routes and neighbours, as seen from one interface, whose own frames carry `tags`.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn table(&mut self, interface: u32) -> io::Result<RouteTable> {
+    pub fn table(&mut self, interface: u32, tags: Tags) -> io::Result<RouteTable> {
         let links = self.links()?;
-        let outlets = outlets(&links, interface);
+        let outlets = outlets(&links, interface, tags);
         let routes = self.dump(
             RouteNetlinkMessage::GetRoute(RouteMessage::default()),
             |message| match message {
@@ -305,13 +305,13 @@ fn vlan(link: &LinkMessage) -> Option<(u32, u16, u16)> {
 }
 
 /// The interface itself, VLANs on it, and VLANs on those.
-fn outlets(links: &[LinkMessage], interface: u32) -> Vec<Outlet> {
+fn outlets(links: &[LinkMessage], interface: u32, tags: Tags) -> Vec<Outlet> {
     let device = links.iter().find(|link| link.header.index == interface);
     let mut outlets: Vec<Outlet> = device
         .and_then(station)
         .map(|station| Outlet {
             interface,
-            tags: Tags::default(),
+            tags,
             station,
         })
         .into_iter()
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(lo.index, 1);
         assert!(lo.up);
         assert_eq!(kernel.interface("no-such-device").unwrap(), None);
-        let table = kernel.table(lo.index).unwrap();
+        let table = kernel.table(lo.index, Tags::default()).unwrap();
         assert_eq!(table.way("127.0.0.1".parse().unwrap()), Way::Socket);
         assert!(kernel.has_address("127.0.0.1".parse().unwrap()).unwrap());
         assert!(!kernel.has_address("192.0.2.77".parse().unwrap()).unwrap());

@@ -164,7 +164,7 @@ impl Rounds {
 
     fn run_errands(&mut self, end: usize, now: Timestamp) {
         let Some(end) = self.ends.get_mut(end) else { return };
-        while let Ok(errand) = end.errands.pop() {
+        while let Some(errand) = end.next_errand() {
             match errand {
                 Errand::Find(hop) => {
                     if self.wanted.len() < HOPS_MAX {
@@ -180,7 +180,7 @@ impl Rounds {
                         }
                     };
                     // A full ring: the flow stays without a socket until its remote is set anew.
-                    let _ = end.news.push(news);
+                    end.tell(news);
                 }
                 Errand::Drop(worn) => drop(worn),
             }
@@ -205,12 +205,12 @@ impl Rounds {
     fn refresh(&mut self) -> io::Result<()> {
         self.stale = false;
         self.follow_interface()?;
-        let table = self.kernel.table(self.device.index())?;
+        let table = self.kernel.table(self.device.index(), self.device.tags())?;
         if table == self.table {
             return Ok(());
         }
         for end in &mut self.ends {
-            if end.news.push(News::Table(Box::new(table.clone()))).is_err() {
+            if !end.tell(News::Table(Box::new(table.clone()))) {
                 // Told again next time.
                 self.stale = true;
                 return Ok(());
@@ -238,7 +238,7 @@ impl Rounds {
             Ok(queues) => {
                 for (end, queues) in self.ends.iter_mut().zip(queues) {
                     for (place, queue) in queues.into_iter().enumerate() {
-                        if end.news.push(News::Queue { place, queue }).is_err() {
+                        if !end.tell(News::Queue { place, queue }) {
                             self.away = true;
                             return Ok(());
                         }
