@@ -274,6 +274,10 @@ impl Device {
         if !self.config.receive {
             sizes.receive = 0;
         }
+        // A worker transmits by the first of its queues.
+        if queue as usize >= self.config.workers {
+            sizes.transmit = sizes.transmit.min(IDLE_TRANSMIT_CHUNKS);
+        }
         let zero_copy = self.config.zero_copy && !matches!(self.attachment, Some((_, AttachMode::Skb)));
         let failed = |source| DeviceError::Queue {
             interface: self.config.interface.clone(),
@@ -429,6 +433,9 @@ pub struct XdpFigures {
     /// Times the interface was taken into service again.
     pub reopened: u64,
 }
+
+/// Chunks for transmitting of a queue that never does.
+const IDLE_TRANSMIT_CHUNKS: u32 = 64;
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> DeviceError {
     move |source| DeviceError::System { what, source }
