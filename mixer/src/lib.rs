@@ -1,5 +1,6 @@
 //! The mixer's shell: workers, packet I/O, control link, metrics.
 
+pub mod capabilities;
 pub mod clock;
 pub mod config;
 pub mod control;
