@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod placement;
 pub mod prompts;
 pub mod server;
+pub mod steering;
 pub mod worker;
