@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod io;
 pub mod limits;
 pub mod metrics;
