@@ -37,8 +37,11 @@ impl Outcome {
     }
 }
 
-/// Steering of one interface while the mixer runs; undone when dropped. Needs `CAP_NET_ADMIN`, which
-/// the threads that undo it must still hold.
+/// Steering of one interface while the mixer runs; undone when dropped.
+///
+/// The program `ethtool` needs `CAP_NET_ADMIN`, and inherits it only as root or from the ambient set
+/// (systemd's `AmbientCapabilities`): with file capabilities of the mixer alone every method that
+/// changes the NIC is refused. Name it in [`crate::capabilities::keep_only`], or undoing is refused.
 #[derive(Debug)]
 pub struct Steering<E: Ethtool> {
     ethtool: E,

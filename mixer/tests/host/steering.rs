@@ -4,8 +4,8 @@ use std::io;
 use std::process::Command;
 
 use mixer::placement::port_blocks;
-use mixer::steering::ethtool::{Ethtool, Output};
-use mixer::steering::plan::NOT_OFFERED;
+use mixer::steering::ethtool::{Ethtool, Output, add_rule};
+use mixer::steering::plan::{NOT_OFFERED, wanted_rules};
 use mixer::steering::{Method, Steering, Target};
 
 use super::root;
@@ -81,5 +81,15 @@ fn a_veth_offers_nothing_and_that_is_no_error() {
     assert_eq!(steering.outcome().reason, NOT_OFFERED);
     steering.undo();
     drop(steering);
+    // The real program understands the rules: it is the driver that refuses.
+    for rule in wanted_rules(&targets) {
+        let arguments = add_rule("steer0", &rule);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let answer = (&namespace).run(&arguments).unwrap();
+        assert!(
+            !answer.ok && answer.error.contains("Operation not supported"),
+            "{answer:?}"
+        );
+    }
     assert_eq!(settings(), before);
 }
