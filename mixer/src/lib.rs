@@ -1,9 +1,11 @@
 //! The mixer's shell: workers, packet I/O, control link, metrics.
 
 pub mod backend;
+pub mod capabilities;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod handoff;
 pub mod io;
 pub mod limits;
@@ -11,4 +13,5 @@ pub mod metrics;
 pub mod placement;
 pub mod prompts;
 pub mod server;
+pub mod steering;
 pub mod worker;

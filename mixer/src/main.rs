@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use mixer::config::{Config, LogConfig, LogFormat};
-use mixer::{placement, server::Server};
+use mixer::{doctor, placement, server::Server};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// mixminus media plane: RTP in and out, HTTP control link, metrics.
@@ -28,6 +28,14 @@ struct Arguments {
     /// Form of log lines; overrides log.format.
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look at this machine: what holds the mixer back, and the command that mends it.
+    Doctor(doctor::Arguments),
 }
 
 /// Exit codes of sysexits.h.
@@ -48,6 +56,10 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Some(Command::Doctor(mut asked)) = arguments.command {
+        asked.config = asked.config.or(arguments.config);
+        return doctor::run(&asked).unwrap_or_else(|error| fail(&error, CONFIGURATION));
+    }
     let cores = placement::available_cores();
     let config = match &arguments.config {
         None => Ok(Config::defaults(&cores)),

@@ -67,7 +67,7 @@ fn check_mixer(file: &Path) -> Result<(), CliError> {
 }
 
 /// Beside this program, else wherever PATH has it.
-fn mixer_program() -> PathBuf {
+pub(super) fn mixer_program() -> PathBuf {
     let beside = std::env::current_exe()
         .ok()
         .and_then(|own| own.parent().map(|dir| dir.join("mixminus-mixer")));

@@ -2,8 +2,10 @@
 
 mod check;
 mod client;
+mod doctor;
 mod table;
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,6 +87,13 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Look at this machine (runs `mixminus-mixer doctor`): what holds the mixer back, and its remedy.
+    #[command(disable_help_flag = true)]
+    Doctor {
+        /// Arguments of `mixminus-mixer doctor`; --help lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Why a verb did not do what was asked; displays as one line.
@@ -119,6 +128,11 @@ impl CliError {
 /// Runs the tool on the program's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Its arguments are the mixer's: --config means mixer.toml there.
+    let mut own = std::env::args_os().skip(1);
+    if own.next().is_some_and(|verb| verb == "doctor") {
+        return doctor::run(own).unwrap_or_else(|error| fail(&error));
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
@@ -128,11 +142,13 @@ pub fn main() -> ExitCode {
             print_all(&output);
             ExitCode::from(exit::OK)
         }
-        Err(error) => {
-            eprintln!("mixminus: {error}");
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &CliError) -> ExitCode {
+    eprintln!("mixminus: {error}");
+    ExitCode::from(error.exit_code())
 }
 
 /// Prints what the argument parser says: help and version as they are, mistakes as one line.
@@ -177,6 +193,11 @@ fn run(arguments: Arguments) -> Result<String, CliError> {
     if let Command::CheckConfig { file } = &command {
         return check::check(file, arguments.json);
     }
+    if let Command::Doctor { .. } = &command {
+        return Err(CliError::Usage(
+            "write `doctor` first, like `mixminus doctor --interface IF`; its options follow".to_owned(),
+        ));
+    }
     let client = Client::new(arguments.url, arguments.token_file.as_deref(), config.as_ref())?;
     perform(&client, command, arguments.json)
 }
@@ -218,7 +239,9 @@ fn perform(client: &Client, command: Command, json: bool) -> Result<String, CliE
             client.change(&Verb::Delete, &["conferences", &id])?;
             Ok(done(format!("{id} is ended")))
         }
-        Command::CheckConfig { .. } => Err(CliError::Internal("check-config needs no server".to_owned())),
+        Command::CheckConfig { .. } | Command::Doctor { .. } => {
+            Err(CliError::Internal("this verb needs no server".to_owned()))
+        }
     }
 }
 

@@ -112,6 +112,20 @@ fn both_configurations_can_be_checked() {
 }
 
 #[test]
+fn doctor_is_the_mixers() {
+    assert!(mixer_program().is_file());
+    let asked = ["doctor", "--no-measure", "--json", "--interface", "lo"];
+    let through = run(Command::new(TOOL).args(asked));
+    let direct = run(Command::new(mixer_program()).args(asked));
+    assert_eq!(through.status.code(), direct.status.code());
+    assert_eq!(through.stdout, direct.stdout);
+    assert!(through.stdout.starts_with(b"["), "{through:?}");
+    let wrong = run(Command::new(TOOL).args(["doctor", "--config", "/does/not/exist"]));
+    assert_eq!(wrong.status.code(), Some(78), "{wrong:?}");
+    refusal(TOOL, &["--json", "doctor"], 64);
+}
+
+#[test]
 fn taken_ports_and_absent_neighbours_are_75() {
     let directory = Directory::new("taken");
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
