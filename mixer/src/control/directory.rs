@@ -10,11 +10,11 @@ mod create;
 mod entries;
 mod outcome;
 mod start;
+mod state;
 mod upkeep;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -38,6 +38,7 @@ use crate::prompts::Prompts;
 use crate::worker::WorkerHandle;
 use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, WorkerTable};
 
+pub(crate) use state::{DirectoryState, RestoreError};
 pub(crate) use view::{ENDPOINT_STATES, Figures};
 
 /// Something with control's end of a worker's rings.
@@ -107,7 +108,6 @@ pub(crate) struct Directory<L: Link, W> {
     ending: Vec<Arc<str>>,
     endpoints: u32,
     answers: Answers<W>,
-    fingerprints: RandomState,
     outstanding: HashMap<u64, Outstanding>,
     next_request: u64,
     next_play: u32,
@@ -169,7 +169,6 @@ impl<L: Link, W> Directory<L, W> {
             ending: Vec::new(),
             endpoints: 0,
             answers,
-            fingerprints: RandomState::new(),
             outstanding: HashMap::new(),
             next_request: 1,
             next_play: 1,
@@ -189,7 +188,7 @@ impl<L: Link, W> Directory<L, W> {
             self.ready.push((waiter, Err(problem)));
             return;
         }
-        let fingerprint = self.fingerprint(call);
+        let fingerprint = fingerprint(call);
         let deadline = now.after(self.setup.command_timeout);
         match self.answers.begin(call.command(), fingerprint, deadline, waiter) {
             Begin::Joined => {}
@@ -236,11 +235,18 @@ impl<L: Link, W> Directory<L, W> {
         self.workers.into_iter().map(|worker| worker.link).collect()
     }
 
-    fn fingerprint(&self, content: &impl std::fmt::Debug) -> u64 {
-        self.fingerprints.hash_one(format!("{content:?}"))
+    fn drain(&mut self, now: Timestamp, at: usize) {
+        self.drain_ring(now, at);
+        let Some(table) = self.workers.get_mut(at) else {
+            return;
+        };
+        if table.alive && table.link.shared().is_abandoned() {
+            table.alive = false;
+            self.worker_died(now, at);
+        }
     }
 
-    fn drain(&mut self, now: Timestamp, at: usize) {
+    fn drain_ring(&mut self, now: Timestamp, at: usize) {
         // Bounded: a worker cannot keep this loop going for ever.
         for _ in 0..limits::REPLY_RING {
             let Some(table) = self.workers.get_mut(at) else {
@@ -249,47 +255,47 @@ impl<L: Link, W> Directory<L, W> {
             let Some(message) = table.link.end().receive() else {
                 break;
             };
-            match message {
-                FromWorker::Done {
-                    id,
-                    slot,
-                    outcome,
-                    released,
-                } => {
-                    drop(released);
-                    self.outcome(now, at, id, slot, outcome);
-                }
-                FromWorker::Event(event) => self.event(now, at, event),
-                FromWorker::EventsLost(count) => {
-                    tracing::warn!(
-                        worker = table.id,
-                        count,
-                        "events lost; readers must read the state"
-                    );
-                    table.lost_events = true;
-                    table.snapshot_due = now;
-                }
-                FromWorker::Retired {
-                    at: index,
-                    retired,
-                    released,
-                } => {
-                    drop(released);
-                    self.retired(now, at, index, retired);
-                }
-                FromWorker::Released(prepared) => drop(prepared),
-                FromWorker::Histograms(histograms) => {
-                    table.histograms.merge(&histograms);
-                    table.link.end().return_histograms(histograms);
-                }
-            }
+            self.take(now, at, message);
         }
+    }
+
+    fn take(&mut self, now: Timestamp, at: usize, message: FromWorker<L::Prepared>) {
         let Some(table) = self.workers.get_mut(at) else {
             return;
         };
-        if table.alive && table.link.shared().is_abandoned() {
-            table.alive = false;
-            self.worker_died(now, at);
+        match message {
+            FromWorker::Done {
+                id,
+                slot,
+                outcome,
+                released,
+            } => {
+                drop(released);
+                self.outcome(now, at, id, slot, outcome);
+            }
+            FromWorker::Event(event) => self.event(now, at, event),
+            FromWorker::EventsLost(count) => {
+                tracing::warn!(
+                    worker = table.id,
+                    count,
+                    "events lost; readers must read the state"
+                );
+                table.lost_events = true;
+                table.snapshot_due = now;
+            }
+            FromWorker::Retired {
+                at: index,
+                retired,
+                released,
+            } => {
+                drop(released);
+                self.retired(now, at, index, retired);
+            }
+            FromWorker::Released(prepared) => drop(prepared),
+            FromWorker::Histograms(histograms) => {
+                table.histograms.merge(&histograms);
+                table.link.end().return_histograms(histograms);
+            }
         }
     }
 
@@ -407,6 +413,15 @@ impl<L: Link, W> Directory<L, W> {
     fn tell(&self, conference: &str, endpoint: &str, body: EventBody) {
         self.events.push(conference, endpoint, body);
     }
+}
+
+/// Tells contents apart. The same for the same JSON in every process, so that a client's repetition
+/// is recognised by a program that went on where another one stopped (FNV-1a).
+fn fingerprint(content: &impl serde::Serialize) -> u64 {
+    let json = serde_json::to_vec(content).unwrap_or_default();
+    json.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn busy() -> Problem {

@@ -2,7 +2,7 @@
 //! of an ended call never reach a new one (spec, media 6, rule 5). The odd port above each is kept
 //! for RTCP.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use mixer_engine::time::Timestamp;
@@ -35,6 +35,31 @@ impl PortPool {
             free,
             resting: VecDeque::new(),
         }
+    }
+
+    /// Ports that rest, each with its time.
+    pub(crate) fn resting_ports(&self) -> impl Iterator<Item = (Timestamp, u16)> {
+        self.resting.iter().copied()
+    }
+
+    /// Takes over, in a pool not used yet, which ports are in use and which rest. Resting ones
+    /// outside of the block are forgotten.
+    ///
+    /// # Errors
+    /// A port in use lies outside of the block.
+    pub(crate) fn restore(&mut self, used: &HashSet<u16>, resting: Vec<(Timestamp, u16)>) -> Result<(), u16> {
+        let ours: HashSet<u16> = self.free.iter().copied().collect();
+        if let Some(outside) = used.difference(&ours).min() {
+            return Err(*outside);
+        }
+        self.resting = resting
+            .into_iter()
+            .filter(|(_, port)| ours.contains(port))
+            .collect();
+        let rests: HashSet<u16> = self.resting.iter().map(|(_, port)| *port).collect();
+        self.free
+            .retain(|port| !used.contains(port) && !rests.contains(port));
+        Ok(())
     }
 
     /// Takes a random free port.

@@ -73,6 +73,7 @@ struct Read {
     calendar: Vec<Vec<ConferenceIndex>>,
     /// With their members in the order in which they joined.
     conferences: Vec<(ConferenceIndex, Box<Conference>, Vec<EndpointIndex>)>,
+    #[expect(clippy::vec_box, reason = "they move into the table as they are")]
     endpoints: Vec<Box<Endpoint>>,
 }
 

@@ -16,7 +16,7 @@ use mixer_engine::time::Timestamp;
 
 use super::entries::{Action, ConferenceEntry, EndpointEntry, Place, Presence};
 use super::start::{Started, internal, no_conference, no_headroom};
-use super::{CONFERENCE_LOAD, Directory, Link, busy};
+use super::{CONFERENCE_LOAD, Directory, Link, busy, fingerprint};
 use crate::control::answers::Reply;
 use crate::control::call::media_plan;
 use crate::control::rings::IoChange;
@@ -132,7 +132,7 @@ impl<L: Link, W> Directory<L, W> {
         name: &str,
         body: &CreateEndpoint,
     ) -> Started {
-        let created_with = self.fingerprint(&body.media);
+        let created_with = fingerprint(&body.media);
         let found = self.conferences.get_key_value(conference);
         let (conference, holder) = found
             .filter(|(_, holder)| holder.ending.is_none())

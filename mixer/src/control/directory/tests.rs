@@ -1,5 +1,6 @@
 mod capacity;
 mod puppet;
+mod state;
 
 use std::collections::BTreeSet;
 
