@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod placement;
 pub mod prompts;
 pub mod server;
+pub mod upgrade;
 pub mod worker;

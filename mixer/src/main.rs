@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use mixer::config::{Config, LogConfig, LogFormat};
-use mixer::{placement, server::Server};
+use mixer::placement;
+use mixer::server::Server;
+use mixer::upgrade::{self, HandOverError, Program};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// mixminus media plane: RTP in and out, HTTP control link, metrics.
@@ -25,6 +27,9 @@ struct Arguments {
     /// Validate, print the effective configuration, exit.
     #[arg(long)]
     check: bool,
+    /// Print the number of the state that can be taken over from a running mixer, exit.
+    #[arg(long)]
+    state_format: bool,
     /// Form of log lines; overrides log.format.
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -48,6 +53,13 @@ fn main() -> ExitCode {
             };
         }
     };
+    // Both before anything else: a file that is replaced has no name, and what was handed over waits.
+    let program = upgrade::Program::this();
+    let inherited = match upgrade::inherited() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error, INTERNAL),
+    };
+    let resumes = inherited.is_some();
     let cores = placement::available_cores();
     let config = match &arguments.config {
         None => Ok(Config::defaults(&cores)),
@@ -55,6 +67,7 @@ fn main() -> ExitCode {
     };
     let mut config = match config {
         Ok(config) => config,
+        Err(error) if resumes => return fail(&error, INTERNAL),
         Err(error) => return fail(&error, CONFIGURATION),
     };
     config.log.format = arguments.log_format.unwrap_or(config.log.format);
@@ -63,14 +76,24 @@ fn main() -> ExitCode {
         let _ = write!(std::io::stdout(), "{config}");
         return ExitCode::SUCCESS;
     }
+    if arguments.state_format {
+        let _ = writeln!(std::io::stdout(), "{}", upgrade::STATE_FORMAT);
+        return ExitCode::SUCCESS;
+    }
     start_log(&config.log);
-    let server = match Server::start(config) {
+    let started = match inherited {
+        None => Server::start(config.clone()),
+        Some(image) => Server::resume(config.clone(), image),
+    };
+    let mut server = match started {
         Ok(server) => server,
+        Err(error) if resumes => return fail(&error, INTERNAL),
         Err(error) => return fail(&error, error.exit_code()),
     };
-    match wait_for_signal(&server) {
-        Ok(Some(signal)) => tracing::info!(signal, "stopping"),
-        Ok(None) => tracing::error!("control ended by itself"),
+    match serve(&mut server, &config, program.as_ref().ok()) {
+        Ok(End::Signal(signal)) => tracing::info!(signal, "stopping"),
+        Ok(End::Control) => tracing::error!("control ended by itself"),
+        Ok(End::Upgrade(error)) => return fail(&error, INTERNAL),
         Err(error) => tracing::error!(%error, "signals cannot be awaited"),
     }
     let failed = server.has_failed();
@@ -101,25 +124,58 @@ fn start_log(config: &LogConfig) {
     }
 }
 
-/// The signal that came, or `None` when the server ended by itself.
-fn wait_for_signal(server: &Server) -> std::io::Result<Option<&'static str>> {
+/// Why the program ends.
+enum End {
+    /// A signal asked for it.
+    Signal(&'static str),
+    /// Control ended by itself.
+    Control,
+    /// An upgrade failed when everything had been stopped.
+    Upgrade(HandOverError),
+}
+
+/// Serves until the end; upgrades when asked to, which does not come back when it works.
+fn serve(server: &mut Server, config: &Config, program: Option<&Program>) -> std::io::Result<End> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
         let mut check = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(Some("SIGTERM")),
-                _ = interrupt.recv() => return Ok(Some("SIGINT")),
+                _ = terminate.recv() => return Ok(End::Signal("SIGTERM")),
+                _ = interrupt.recv() => return Ok(End::Signal("SIGINT")),
+                _ = upgrade.recv() => {
+                    let Some(program) = program else {
+                        tracing::error!("upgrade refused: the path of this program is not known");
+                        continue;
+                    };
+                    match replace(server, config, program).await {
+                        error @ HandOverError::Failed(_) => return Ok(End::Upgrade(error)),
+                        error => tracing::error!(%error, "upgrade refused"),
+                    }
+                }
                 _ = check.tick() => {
                     if server.has_failed() {
-                        return Ok(None);
+                        return Ok(End::Control);
                     }
                 }
             }
         }
     })
+}
+
+/// Puts the program that is in the file now in the place of this one.
+async fn replace(server: &mut Server, config: &Config, program: &Program) -> HandOverError {
+    tracing::info!("upgrade: asking the program in the file");
+    if let Err(error) = program.check(config).await {
+        return error;
+    }
+    match server.hand_over() {
+        Ok(image) => program.replace(&image),
+        Err(error) => error,
+    }
 }

@@ -2,23 +2,26 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use mixer_engine::engine::EngineLimits;
+use mixer_engine::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{BackendChoice, Config};
-use crate::control::directory::{Directory, Setup};
+use crate::control::directory::{Directory, DirectoryState, Setup};
 use crate::control::events::EventLog;
 use crate::control::random::Random;
-use crate::control::{self, Control, HttpDirectory};
+use crate::control::{self, Control, Finished, HttpDirectory, Wish};
+use crate::io::inherit;
 use crate::io::uring::{self, BindOptions, UringConfig, UringIo, UringPrepared};
 use crate::limits;
 use crate::placement::{self, PlacementError, PortBlock};
 use crate::prompts::{PromptError, Prompts};
-use crate::worker::{self, SpawnError, WorkerConfig, WorkerHandle, WorkerId};
+use crate::upgrade::{ControlImage, HandOverError, Image, WorkerImage};
+use crate::worker::{self, SpawnError, Starting, WorkerConfig, WorkerHandle, WorkerId};
 
 /// Why a mixer did not start. Displays as one line with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,12 @@ pub enum StartError {
         "{0}; check workers.cores, `ulimit -n` and that io_uring is allowed (kernel.io_uring_disabled = 0, Linux 6.0 or newer)"
     )]
     Worker(#[from] SpawnError),
+    /// What another program handed over cannot be used.
+    #[error("what was handed over cannot be used: {why}")]
+    Resume {
+        /// Why.
+        why: String,
+    },
     /// The operating system refused a thread or random numbers.
     #[error("{what}: {source}; check the limits of this process")]
     System {
@@ -79,7 +88,7 @@ impl StartError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
             Self::Listen { .. } | Self::Address { .. } | Self::Ports(_) | Self::Prompts(_) => 78,
             Self::Worker(SpawnError::Pin { .. }) => 78,
-            Self::Worker(_) | Self::System { .. } => 70,
+            Self::Worker(_) | Self::Resume { .. } | Self::System { .. } => 70,
         }
     }
 }
@@ -89,9 +98,13 @@ impl StartError {
 pub struct Server {
     control_addr: SocketAddr,
     instance: Arc<str>,
-    stop: watch::Sender<bool>,
+    wish: watch::Sender<Wish>,
+    /// What became of a hand-over that was asked for.
+    handed: mpsc::Receiver<Handed>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
+
+type Handed = Result<Image, HandOverError>;
 
 impl Server {
     /// Starts workers and control link; returns once both run. With port 0 in `control.listen` the
@@ -102,20 +115,79 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let address = config.control.listen;
         let listener = TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
-        let control_addr = listener
-            .local_addr()
-            .map_err(|source| StartError::Listen { address, source })?;
-        let prompts = Prompts::load(config.prompts.folder.as_deref())?;
-        let system = |what| move |source| StartError::System { what, source };
         let mut random = Random::kernel().map_err(system("random numbers"))?;
         let instance: Arc<str> = Arc::from(format!("{:016x}{:016x}", random.bits(), random.bits()));
         let clock = Clock::start();
+        let prompts = Prompts::load(config.prompts.folder.as_deref())?;
         check_address(&config)?;
         // Nothing is said before what may fail in the caller's configuration: a failed start is one line.
         log_backend(&config);
         warn_of_ephemeral_ports(&config);
         let workers = start_workers(&config, clock)?;
-        let events = EventLog::new(config.control.events);
+        let began = Began {
+            listener,
+            random,
+            instance,
+            clock,
+            prompts,
+            events: EventLog::new(config.control.events),
+            directory: None,
+        };
+        Self::run(config, workers, began)
+    }
+
+    /// Goes on where another program stopped; as [`Server::start`] otherwise.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing of what was handed over is left then.
+    pub fn resume(config: Config, image: Image) -> Result<Self, StartError> {
+        let resume = |why| StartError::Resume { why };
+        let clock = Clock::with_origin(image.clock_origin_ns);
+        let stopped_at = image.stopped_at;
+        let began_at = clock.now();
+        // The workers first: until they run, nobody hears anything.
+        let workers = resume_workers(&config, clock, image.workers)?;
+        let running_at = clock.now();
+        let state: ControlImage =
+            rmp_serde::from_slice(&image.control).map_err(|error| resume(error.to_string()))?;
+        let listener =
+            inherit::adopt(image.listener).map_err(|error| resume(format!("listener: {error}")))?;
+        let began = Began {
+            listener: TcpListener::from(listener),
+            random: Random::kernel().map_err(system("random numbers"))?,
+            instance: Arc::from(image.instance),
+            clock,
+            prompts: Prompts::load(config.prompts.folder.as_deref())?,
+            events: EventLog::import_state(config.control.events, state.events),
+            directory: Some(state.directory),
+        };
+        let server = Self::run(config, workers, began)?;
+        let us = |from: Timestamp, to: Timestamp| to.since(from).as_micros();
+        tracing::info!(
+            standstill_us = %us(stopped_at, running_at),
+            exec_us = %us(image.written_at, began_at),
+            workers_us = %us(began_at, running_at),
+            control_us = %us(running_at, clock.now()),
+            version = env!("CARGO_PKG_VERSION"),
+            "upgraded"
+        );
+        Ok(server)
+    }
+
+    fn run(config: Config, workers: Workers, began: Began) -> Result<Self, StartError> {
+        let Began {
+            listener,
+            random,
+            instance,
+            clock,
+            prompts,
+            events,
+            directory: restored,
+        } = began;
+        let address = config.control.listen;
+        let control_addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address, source })?;
         let control = Control {
             config: config.control.clone(),
             listener,
@@ -125,7 +197,7 @@ impl Server {
             prompts: prompts.len(),
         };
         let options = BindOptions::default();
-        let directory: HttpDirectory<WorkerHandle<UringPrepared>> = Directory::new(
+        let mut directory: HttpDirectory<WorkerHandle<UringPrepared>> = Directory::new(
             setup(&config),
             workers,
             random,
@@ -133,11 +205,19 @@ impl Server {
             Box::new(move |local| uring::bind(local, &options)),
             events,
         );
-        let (stop, stopping) = watch::channel(false);
+        if let Some(restored) = restored {
+            directory
+                .import_state(restored)
+                .map_err(|error| StartError::Resume {
+                    why: error.to_string(),
+                })?;
+        }
+        let (wish, wishes) = watch::channel(Wish::Run);
+        let (hand, handed) = mpsc::sync_channel(1);
         let worker_cores = config.workers.cores.clone();
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || housekeeping(control, directory, stopping, &worker_cores))
+            .spawn(move || housekeeping(control, directory, wishes, &hand, &worker_cores))
             .map_err(system("control thread"))?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -151,9 +231,21 @@ impl Server {
         Ok(Self {
             control_addr,
             instance,
-            stop,
+            wish,
+            handed,
             thread: Some(thread),
         })
+    }
+
+    /// Stops everything for a program that goes on from here ([`Server::resume`]).
+    ///
+    /// # Errors
+    /// [`HandOverError::Refused`]: nothing was stopped and everything goes on. Otherwise nothing runs
+    /// any more.
+    pub fn hand_over(&mut self) -> Result<Image, HandOverError> {
+        self.wish.send_replace(Wish::HandOver);
+        let handed = self.handed.recv();
+        handed.unwrap_or_else(|mpsc::RecvError| Err(HandOverError::Failed("control has ended".to_owned())))
     }
 
     /// Where the control link listens.
@@ -183,7 +275,7 @@ impl Server {
     }
 
     fn stop_and_join(&mut self) -> io::Result<()> {
-        self.stop.send_replace(true);
+        self.wish.send_replace(Wish::Stop);
         match self.thread.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(result)) => result,
@@ -204,7 +296,8 @@ impl Drop for Server {
 fn housekeeping(
     control: Control,
     directory: HttpDirectory<WorkerHandle<UringPrepared>>,
-    stop: watch::Receiver<bool>,
+    wishes: watch::Receiver<Wish>,
+    hand: &mpsc::SyncSender<Handed>,
     worker_cores: &[usize],
 ) -> io::Result<()> {
     let free = placement::available_cores()
@@ -221,8 +314,24 @@ fn housekeeping(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let workers = runtime.block_on(control::run(control, directory, stop))?;
+    let (clock, events) = (control.clock, Arc::clone(&control.events));
+    let instance = control.instance.to_string();
+    // Whoever asked waits for an answer.
+    let refused = |why| drop(hand.send(Err(HandOverError::Refused(why))));
+    let finished = runtime.block_on(control::run(control, directory, wishes, refused))?;
     drop(runtime);
+    let Finished {
+        wish,
+        directory,
+        listener,
+    } = finished;
+    if wish == Wish::HandOver {
+        let _ = hand.send(Image::take(directory, &events, instance, &listener, clock));
+        // The listener must be open when the next program begins.
+        std::mem::forget(listener);
+        return Ok(());
+    }
+    let workers = directory.into_links();
     for worker in &workers {
         worker.link.stop();
     }
@@ -260,12 +369,64 @@ fn worker_endpoints(config: &Config) -> u32 {
 
 type Workers = Vec<(WorkerHandle<UringPrepared>, PortBlock)>;
 
+/// What a start and a resumption come by in different ways.
+struct Began {
+    listener: TcpListener,
+    random: Random,
+    instance: Arc<str>,
+    clock: Clock,
+    prompts: Prompts,
+    events: Arc<EventLog>,
+    directory: Option<DirectoryState>,
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
 fn start_workers(config: &Config, clock: Clock) -> Result<Workers, StartError> {
+    let mut workers = Workers::new();
+    for (worker, block) in worker_configs(config)? {
+        let io = UringConfig::new(clock, worker_endpoints(config));
+        let handle = worker::spawn(worker, move || UringIo::new(&io))?;
+        let endpoints = worker_endpoints(config).min(block.endpoints());
+        tracing::info!(worker = worker.id.0, core = ?worker.core, ports = %format_args!("{}-{}", block.first, block.last), endpoints, "worker runs");
+        workers.push((handle, block));
+    }
+    Ok(workers)
+}
+
+/// All at once: the legs of the last one wait no longer than those of the first.
+fn resume_workers(config: &Config, clock: Clock, images: Vec<WorkerImage>) -> Result<Workers, StartError> {
+    let configs = worker_configs(config)?;
+    if configs.len() != images.len() {
+        let why = format!(
+            "there were {} workers, workers.cores names {}",
+            images.len(),
+            configs.len()
+        );
+        return Err(StartError::Resume { why });
+    }
+    let mut starting = Vec::new();
+    for ((worker, block), image) in configs.into_iter().zip(images) {
+        let resumed = image.resumed().map_err(|error| StartError::Resume {
+            why: error.to_string(),
+        })?;
+        let io = UringConfig::new(clock, worker_endpoints(config));
+        starting.push((
+            worker::spawn_resumed(worker, resumed, move || UringIo::new(&io))?,
+            block,
+        ));
+    }
+    let running = |(starting, block): (Starting<UringPrepared>, _)| Ok((starting.running()?, block));
+    starting.into_iter().map(running).collect()
+}
+
+fn worker_configs(config: &Config) -> Result<Vec<(WorkerConfig, PortBlock)>, StartError> {
     let cores = &config.workers.cores;
     let blocks = placement::port_blocks(config.io.ports.first, config.io.ports.last, cores.len())?;
-    let mut workers = Workers::new();
+    let mut workers = Vec::new();
     for (place, (core, block)) in cores.iter().zip(blocks).enumerate() {
-        let endpoints = worker_endpoints(config).min(block.endpoints());
         let timeout_ms = config.limits.media_timeout.as_millis();
         let worker = WorkerConfig {
             id: WorkerId(u16::try_from(place).unwrap_or(u16::MAX)),
@@ -280,10 +441,7 @@ fn start_workers(config: &Config, clock: Clock) -> Result<Workers, StartError> {
                 media_timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
             },
         };
-        let io = UringConfig::new(clock, worker_endpoints(config));
-        let handle = worker::spawn(worker, move || UringIo::new(&io))?;
-        tracing::info!(worker = place, core, ports = %format_args!("{}-{}", block.first, block.last), endpoints, "worker runs");
-        workers.push((handle, block));
+        workers.push((worker, block));
     }
     Ok(workers)
 }

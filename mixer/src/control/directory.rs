@@ -38,7 +38,7 @@ use crate::prompts::Prompts;
 use crate::worker::WorkerHandle;
 use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, WorkerTable};
 
-pub(crate) use state::{DirectoryState, RestoreError};
+pub(crate) use state::DirectoryState;
 pub(crate) use view::{ENDPOINT_STATES, Figures};
 
 /// Something with control's end of a worker's rings.
@@ -228,6 +228,11 @@ impl<L: Link, W> Directory<L, W> {
     /// Whether every worker runs.
     pub(crate) fn is_healthy(&self) -> bool {
         self.workers.iter().all(|worker| worker.alive)
+    }
+
+    /// The workers' links, in order.
+    pub(crate) fn links_mut(&mut self) -> impl Iterator<Item = &mut L> {
+        self.workers.iter_mut().map(|worker| &mut worker.link)
     }
 
     /// Takes the workers' links to end them.

@@ -1,6 +1,7 @@
 //! Through bytes and back: nobody outside can tell.
 
 use super::*;
+use crate::control::directory::state::RestoreError;
 
 /// The same directory after its state went through bytes, over a new worker's ring.
 fn reborn(
