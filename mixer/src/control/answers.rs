@@ -44,7 +44,7 @@ struct Open<W> {
 pub(crate) struct AnswersState(Vec<(String, u64, AnswerRecord)>);
 
 #[derive(Debug, Serialize, Deserialize)]
-enum AnswerRecord {
+pub(crate) enum AnswerRecord {
     Done(Done),
     Endpoint(Done, std::net::SocketAddr, u32),
     Problem(Problem),

@@ -174,3 +174,6 @@ impl WorkerImage {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -343,6 +343,9 @@ impl Drop for UringIo {
     fn drop(&mut self) {
         self.submit();
         for _ in 0..DROP_ROUNDS {
+            if self.flows.in_flight() == 0 {
+                break;
+            }
             self.cancel_all();
             self.ring.sleep(Duration::from_millis(1));
             let flows = &mut self.flows;
@@ -352,9 +355,6 @@ impl Drop for UringIo {
                 {
                     flows.receive_ended(place);
                 }
-            }
-            if self.flows.in_flight() == 0 {
-                break;
             }
         }
     }
