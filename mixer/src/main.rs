@@ -155,7 +155,9 @@ fn serve(server: &mut Server, config: &Config, program: Option<&Program>) -> std
                     };
                     match replace(server, config, program).await {
                         error @ HandOverError::Failed(_) => return Ok(End::Upgrade(error)),
-                        error => tracing::error!(%error, "upgrade refused"),
+                        error @ (HandOverError::Refused(_) | HandOverError::Unfit(_)) => {
+                            tracing::error!(%error, "upgrade refused");
+                        }
                     }
                 }
                 _ = check.tick() => {

@@ -9,7 +9,7 @@
 
 mod image;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -199,6 +199,12 @@ pub fn inherited() -> io::Result<Option<Image>> {
     let Some(number) = std::env::var_os(VARIABLE) else {
         return Ok(None);
     };
+    let image = read(&number);
+    let unusable = |error| io::Error::other(format!("what was handed over cannot be used: {error}"));
+    image.map(Some).map_err(unusable)
+}
+
+fn read(number: &OsStr) -> io::Result<Image> {
     let number = number.to_str().and_then(|number| number.parse().ok());
     let number = number.ok_or_else(|| io::Error::other(format!("{VARIABLE} is no descriptor")))?;
     let mut bytes = Vec::new();
@@ -210,7 +216,7 @@ pub fn inherited() -> io::Result<Option<Image>> {
             "state format {found} instead of {STATE_FORMAT}"
         )));
     }
-    Ok(Some(image))
+    Ok(image)
 }
 
 const ANSWER_MAX: u64 = 64 * 1_024;

@@ -18,6 +18,7 @@ use control::http::{Answer, Events, request};
 use control::{eventually, media, pause, random_ports};
 use mixer::clock::Clock;
 use mixer::config::PortRange;
+use mixer::placement;
 use mixer_engine::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -38,12 +39,13 @@ struct Running {
 }
 
 impl Running {
-    fn start(name: &str, ports: PortRange) -> Self {
+    /// With `more` at the end of its configuration.
+    fn start(name: &str, ports: PortRange, more: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("mixminus-upgrade-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let program = folder.join("mixer");
         std::fs::copy(PROGRAM, &program).unwrap();
-        let text = format!("[io]\nports = \"{ports}\"\n[control]\nlisten = \"127.0.0.1:0\"\n");
+        let text = format!("[io]\nports = \"{ports}\"\n[control]\nlisten = \"127.0.0.1:0\"\n{more}");
         std::fs::write(folder.join("mixer.toml"), text).unwrap();
         let mut child = Command::new(&program)
             .arg("--config")
@@ -83,6 +85,15 @@ impl Running {
             found().is_some()
         });
         found().unwrap()
+    }
+
+    /// Puts a script in the place of the program.
+    fn replace_file(&self, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let new = self.folder.join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(new, self.folder.join("mixer")).unwrap();
     }
 
     fn ask_for_upgrade(&self) {
@@ -263,9 +274,26 @@ fn judge(phone: &Phone) -> (Duration, usize) {
 
 #[test]
 fn two_upgrades_under_talking_legs_cost_no_packet() {
-    let legs = legs();
+    upgrade_twice("talk", legs(), "");
+}
+
+#[test]
+fn several_workers_are_upgraded_at_once() {
+    let cores = placement::available_cores();
+    let [first, second, ..] = cores[..] else {
+        println!("not run: this machine has one core");
+        return;
+    };
+    upgrade_twice(
+        "workers",
+        12,
+        &format!("[workers]\ncores = [{first}, {second}]\n"),
+    );
+}
+
+fn upgrade_twice(name: &str, legs: usize, more: &str) {
     let ports = u16::try_from(2 * legs + 100).unwrap();
-    let mixer = Running::start("talk", random_ports(ports));
+    let mixer = Running::start(name, random_ports(ports), more);
     let mut events = Events::open(mixer.address, "", &[]);
     let phones = Phones::start(set_up(&mixer, legs));
     let play = json!({"command": "play", "verb": "play", "play": "endless", "repeat": 0,
@@ -344,16 +372,10 @@ fn two_upgrades_under_talking_legs_cost_no_packet() {
 #[test]
 fn what_does_not_fit_is_refused_in_one_line_and_nothing_stops() {
     let ports = random_ports(100);
-    let mixer = Running::start("refused", ports);
+    let mixer = Running::start("refused", ports, "");
     let instance = mixer.state()["instance"].clone();
     let (program, config) = (mixer.folder.join("mixer"), mixer.folder.join("mixer.toml"));
-    let replace = |text: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        let new = mixer.folder.join("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::rename(new, &program).unwrap();
-    };
+    let replace = |text: &str| mixer.replace_file(text);
     let mut refusals = 0;
     let mut refused = |why: &str| {
         refusals += 1;
@@ -384,4 +406,19 @@ fn what_does_not_fit_is_refused_in_one_line_and_nothing_stops() {
     mixer.ask_for_upgrade();
     mixer.line_with("upgraded", 1);
     assert_eq!(mixer.state()["instance"], instance);
+}
+
+/// A program that answers as it should and then does not find what it was left.
+#[test]
+fn a_failure_after_the_stop_is_one_line_and_70() {
+    let mut mixer = Running::start("lost", random_ports(100), "");
+    mixer.replace_file(&format!(
+        "#!/bin/sh\ncase \"$*\" in *--state-format*|*--check*) ;; *) MIXMINUS_STATE_FD=77 ;; esac\nexec {PROGRAM} \"$@\"\n"
+    ));
+    mixer.ask_for_upgrade();
+    assert_eq!(mixer.child.wait().unwrap().code(), Some(70));
+    let line = mixer.line_with("mixminus-mixer: ", 1);
+    assert!(line.contains("handed over"), "{line}");
+    let log = mixer.log.lock().unwrap();
+    assert!(!log.iter().any(|line| line.contains("panicked")), "{log:?}");
 }

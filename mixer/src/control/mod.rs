@@ -116,7 +116,7 @@ pub(crate) async fn run<L: Link>(
                 Ok(()) => break Wish::HandOver,
                 Err(why) => refused(why),
             },
-            wish => break wish,
+            wish @ (Wish::Run | Wish::Stop) => break wish,
         }
     };
     // Answers that were just given reach their clients; who gets none repeats the command.

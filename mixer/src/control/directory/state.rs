@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use mixer_control::event::EventBody;
 use mixer_control::media::Media;
 use mixer_control::state::EndpointStats;
 use mixer_engine::command::{ConferenceIndex, EndpointIndex, PlayId};
@@ -125,6 +126,12 @@ impl<L: Link, W> Directory<L, W> {
         self.drain_ring(now, worker);
         for message in rest {
             self.take(now, worker, message);
+        }
+        // The snapshot that a reader's `gap` would have waited for is taken by the next program.
+        if let Some(table) = self.workers.get_mut(worker)
+            && std::mem::take(&mut table.lost_events)
+        {
+            self.tell("", "", EventBody::Gap);
         }
     }
 
