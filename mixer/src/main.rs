@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use mixer::config::{Config, LogConfig, LogFormat};
 use mixer::placement;
+use mixer::prompts::Prompts;
 use mixer::server::Server;
 use mixer::upgrade::{self, HandOverError, Program};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,6 +78,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if arguments.state_format {
+        // Whoever asks must hear now what would fail when it is too late.
+        if let Err(error) = Prompts::load(config.prompts.folder.as_deref()) {
+            return fail(&error, CONFIGURATION);
+        }
         let _ = writeln!(std::io::stdout(), "{}", upgrade::STATE_FORMAT);
         return ExitCode::SUCCESS;
     }

@@ -345,15 +345,20 @@ fn upgrade_twice(name: &str, legs: usize, more: &str) {
     let jumps: usize = judged.iter().map(|(_, jumps)| jumps).sum();
     println!("{legs} legs, two upgrades: longest gap {gap:?}, frames not heard in turn {jumps}");
 
-    // The stream is resumed by number: the next event after the last one read is the next number, and
-    // it is not that the endless play ended.
+    stream_goes_on_after(&mixer, last.as_u64().unwrap());
+    assert_eq!(mixer.state()["instance"], before["instance"]);
+}
+
+/// The stream is resumed by number: the next event after the last one read is the next number, and
+/// none tells that the endless play ended before it was stopped.
+fn stream_goes_on_after(mixer: &Running, last: u64) {
     let mut events = Events::open(mixer.address, &format!("?after={last}"), &[]);
     mixer.done(
         "POST",
         "/v1/conferences/music/commands",
         &json!({"command": "stop", "verb": "stop", "play": "endless"}),
     );
-    let mut next = last.as_u64().unwrap();
+    let mut next = last;
     loop {
         let event = events.next();
         next += 1;
@@ -366,7 +371,6 @@ fn upgrade_twice(name: &str, legs: usize, more: &str) {
             break;
         }
     }
-    assert_eq!(mixer.state()["instance"], before["instance"]);
 }
 
 #[test]
@@ -400,6 +404,8 @@ fn what_does_not_fit_is_refused_in_one_line_and_nothing_stops() {
     )
     .unwrap();
     refused("io.ports was changed");
+    std::fs::write(&config, format!("{text}[prompts]\nfolder = \"/nonexistent\"\n")).unwrap();
+    refused("prompts.folder");
     std::fs::write(&config, "[io]\nnonsense = 1\n").unwrap();
     refused(":2: ");
     std::fs::write(&config, text).unwrap();
