@@ -1,19 +1,23 @@
 //! Which packet I/O runs: what is configured, or the best that the host allows, step by step.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
 
+use crate::capabilities::{self, Missing};
 use crate::clock::Clock;
 use crate::config::{BackendChoice, Config, XdpMode};
 use crate::handoff::{Mesh, Owners};
 use crate::io::report::IoReport;
 use crate::io::uring::{self, BindOptions, UringPrepared};
-use crate::io::xdp::device::{Device, DeviceConfig, DeviceError};
+use crate::io::xdp::device::{Device, DeviceConfig, DeviceError, DeviceImage};
 use crate::io::xdp::errand;
 use crate::io::xdp::queue::QueueSizes;
 use crate::io::xdp::scout::Scout;
 use crate::io::xdp::{Ports, Tags, XdpConfig, XdpPrepared};
 use crate::limits;
 use crate::placement::PortBlock;
+use crate::steering::{Steering, System, Target};
 
 /// Packet I/O that is ready to be given to the workers.
 #[derive(Debug)]
@@ -24,16 +28,37 @@ pub enum Backend {
     Xdp(Box<OpenedXdp>),
 }
 
+/// How local ports are made ready for a worker's packet I/O.
+pub struct PortWork<P> {
+    /// Prepares a local address.
+    pub prepare: Box<dyn FnMut(SocketAddr) -> io::Result<P> + Send>,
+    /// Takes over what the program before this one had prepared for a local address: the number of
+    /// its socket, if it had one.
+    pub adopt: Box<dyn FnMut(Option<RawFd>, SocketAddr) -> io::Result<P> + Send>,
+    /// Whether packets from a remote address to a local one arrive at their worker by themselves;
+    /// absent when that cannot be told.
+    pub prefers: Option<Prefers>,
+}
+
+/// See [`PortWork::prefers`].
+pub type Prefers = Box<dyn Fn(SocketAddr, SocketAddr) -> bool + Send>;
+
+impl<P> std::fmt::Debug for PortWork<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PortWork").finish_non_exhaustive()
+    }
+}
+
 /// An interface in service.
 #[derive(Debug)]
 pub struct OpenedXdp {
     /// What each worker's packet I/O is made from, in their order.
     pub workers: Vec<XdpConfig>,
-    /// Keeps routes, neighbours and the interface; dropping it ends the service.
-    pub scout: Scout,
+    scout: Scout,
     ports: Option<Ports>,
     owners: Owners,
     report: IoReport,
+    steering: Steering<System>,
 }
 
 /// Why the configured packet I/O is not to be had.
@@ -46,6 +71,14 @@ pub enum BackendError {
         backend: &'static str,
         /// Why.
         source: DeviceError,
+    },
+    /// Capabilities that AF_XDP needs are not held.
+    #[error("io.backend = \"{backend}\": {missing}")]
+    Capabilities {
+        /// As configured.
+        backend: &'static str,
+        /// Which, and how to grant them.
+        missing: Missing,
     },
     /// The scout did not start.
     #[error("io.backend: {0}; check the limits of this process")]
@@ -61,13 +94,15 @@ impl BackendError {
                 source: DeviceError::Queue { source, .. } | DeviceError::Attach { source, .. },
                 ..
             } if source.kind() == io::ErrorKind::ResourceBusy => 75,
-            Self::Device { .. } => 78,
+            Self::Device { .. } | Self::Capabilities { .. } => 78,
             Self::Scout(_) => 70,
         }
     }
 }
 
 /// Opens what is configured for workers with these ports. Says in the log which it is and why.
+///
+/// With an interface that the program before this one had in service, that is taken over.
 ///
 /// # Errors
 /// What was asked for by name cannot be had. With `auto` there is always io_uring.
@@ -76,6 +111,7 @@ pub fn open(
     clock: Clock,
     flows: u32,
     blocks: &[PortBlock],
+    inherited: Option<DeviceImage>,
 ) -> Result<Backend, BackendError> {
     let receive = match (config.io.backend, &config.io.interface) {
         (BackendChoice::Uring, _) => return Ok(uring("as configured")),
@@ -85,7 +121,7 @@ pub fn open(
         (BackendChoice::Xdp | BackendChoice::Auto, _) => true,
         (BackendChoice::XdpTx, _) => false,
     };
-    match open_xdp(config, clock, flows, blocks, receive) {
+    match open_xdp(config, clock, flows, blocks, receive, inherited) {
         Ok(opened) => Ok(Backend::Xdp(Box::new(opened))),
         Err(error) if config.io.backend == BackendChoice::Auto => {
             tracing::warn!(%error, "AF_XDP cannot be had");
@@ -106,6 +142,7 @@ fn open_xdp(
     flows: u32,
     blocks: &[PortBlock],
     receive: bool,
+    inherited: Option<DeviceImage>,
 ) -> Result<OpenedXdp, BackendError> {
     let backend = if receive {
         BackendChoice::Xdp
@@ -114,7 +151,16 @@ fn open_xdp(
     };
     let backend = backend.name();
     let failed = |source| BackendError::Device { backend, source };
-    let (device, queues) = Device::open(device_config(config, receive, blocks.len())).map_err(failed)?;
+    if let Ok(Some(missing)) = capabilities::missing_for_af_xdp() {
+        return Err(BackendError::Capabilities { backend, missing });
+    }
+    let device = device_config(config, receive, blocks.len());
+    let (device, queues) = match inherited {
+        Some(image) => Device::inherit(device, image),
+        None => Device::open(device),
+    }
+    .map_err(failed)?;
+    let steering = steer(&device, blocks);
     let (mut workers, mut ends) = (Vec::new(), Vec::new());
     for (queues, mesh) in queues.into_iter().zip(Mesh::new(blocks)) {
         let (worker_end, scout_end) = errand::pair();
@@ -141,7 +187,19 @@ fn open_xdp(
         scout,
         ports,
         owners: Owners::new(blocks.to_vec()),
+        steering,
     })
+}
+
+/// Has the NIC bring packets to the queue of their worker, as well as it can.
+fn steer(device: &Device, blocks: &[PortBlock]) -> Steering<System> {
+    // The first queue of a worker has its number; without a program no frame is received at all.
+    let receiving = if device.ports().is_some() { blocks } else { &[] };
+    let targets: Vec<Target> = (0..)
+        .zip(receiving)
+        .map(|(queue, block)| Target { block: *block, queue })
+        .collect();
+    Steering::start(System, device.name(), &targets)
 }
 
 fn device_config(config: &Config, receive: bool, workers: usize) -> DeviceConfig {
@@ -162,24 +220,62 @@ fn device_config(config: &Config, receive: bool, workers: usize) -> DeviceConfig
     }
 }
 
-/// Prepares local addresses for io_uring.
-pub fn prepare_uring() -> impl FnMut(std::net::SocketAddr) -> io::Result<UringPrepared> + Send {
+/// Ports on io_uring: bound sockets.
+#[must_use]
+pub fn uring_ports() -> PortWork<UringPrepared> {
     let options = BindOptions::default();
-    move |local| uring::bind(local, &options)
+    PortWork {
+        prepare: Box::new(move |local| uring::bind(local, &options)),
+        adopt: Box::new(|socket, local| {
+            let socket = socket.ok_or_else(|| io::Error::other("it has no socket"))?;
+            UringPrepared::inherit(socket, local)
+        }),
+        prefers: None,
+    }
+}
+
+/// What must live as long as the workers do.
+#[derive(Debug)]
+pub struct Keeper {
+    scout: Scout,
+    /// Undone when the mixer ends.
+    _steering: Steering<System>,
+}
+
+impl Keeper {
+    /// Lets the interface stay in service for the program that takes this one's place.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn keep_open(self) -> io::Result<DeviceImage> {
+        let device = self.scout.finish();
+        device
+            .ok_or_else(|| io::Error::other("the scout had panicked"))?
+            .keep_open()
+    }
 }
 
 impl OpenedXdp {
-    /// Prepares local addresses for AF_XDP.
-    pub fn prepare(&self) -> impl FnMut(std::net::SocketAddr) -> io::Result<XdpPrepared> + Send + use<> {
+    /// Ports on AF_XDP: live in the XDP program, or bound sockets.
+    #[must_use]
+    pub fn port_work(&self) -> PortWork<XdpPrepared> {
         let (ports, owners, options) = (self.ports.clone(), self.owners.clone(), BindOptions::default());
-        move |local| match &ports {
-            Some(ports) => {
-                let owner = owners
-                    .of(local.port())
-                    .and_then(|owner| u16::try_from(owner).ok());
-                XdpPrepared::live(ports, local.port(), owner.unwrap_or(0))
-            }
-            None => XdpPrepared::bound(local, &options),
+        let owner = move |port| owners.of(port).and_then(|owner| u16::try_from(owner).ok());
+        let owner_of = owner.clone();
+        let (adopting, adopted_owner) = (self.ports.clone(), owner.clone());
+        let rss = self.steering.outcome().rss().cloned();
+        PortWork {
+            prepare: Box::new(move |local| match &ports {
+                Some(ports) => XdpPrepared::live(ports, local.port(), owner(local.port()).unwrap_or(0)),
+                None => XdpPrepared::bound(local, &options),
+            }),
+            adopt: Box::new(move |socket, local| {
+                let worker = adopted_owner(local.port()).unwrap_or(0);
+                XdpPrepared::inherit(adopting.as_ref(), local, worker, socket)
+            }),
+            prefers: rss.map(|rss| -> Prefers {
+                Box::new(move |remote, local| rss.queue_of(remote, local) == owner_of(local.port()))
+            }),
         }
     }
 
@@ -187,5 +283,14 @@ impl OpenedXdp {
     #[must_use]
     pub fn report(&self) -> IoReport {
         self.report.clone()
+    }
+
+    /// What must live as long as the workers do.
+    #[must_use]
+    pub fn keeper(self) -> Keeper {
+        Keeper {
+            scout: self.scout,
+            _steering: self.steering,
+        }
     }
 }

@@ -1,36 +1,50 @@
 //! The only reader of the monotonic clock in the mixer.
 
-use std::time::Instant;
-
 use mixer_engine::time::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 /// A monotonic clock. Copies share the origin, so their readings are comparable across threads.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    origin: Instant,
+    /// By the system's clock, which all programs of this boot share.
+    origin_ns: u64,
 }
 
 impl Clock {
     /// A clock whose origin is now.
     #[must_use]
     pub fn start() -> Self {
-        Self { origin: read() }
+        Self { origin_ns: read_ns() }
+    }
+
+    /// The clock of a program that this one goes on for.
+    #[must_use]
+    pub fn with_origin(origin_ns: u64) -> Self {
+        Self { origin_ns }
+    }
+
+    /// What [`Self::with_origin`] wants.
+    #[must_use]
+    pub fn origin_ns(&self) -> u64 {
+        self.origin_ns
     }
 
     /// Time since the origin.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let nanoseconds = read().saturating_duration_since(self.origin).as_nanos();
-        Timestamp(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+        Timestamp(read_ns().saturating_sub(self.origin_ns))
     }
 }
 
+/// `CLOCK_MONOTONIC`: unlike an `Instant` it can be told to another program.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the monotonic clock"
 )]
-fn read() -> Instant {
-    Instant::now()
+fn read_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -45,5 +59,6 @@ mod tests {
         let later = copy.now();
         assert!(earlier <= later);
         assert!(later.0 < 60_000_000_000, "the origin is the start of this test");
+        assert!(Clock::with_origin(clock.origin_ns()).now() >= later);
     }
 }

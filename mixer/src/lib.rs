@@ -14,4 +14,5 @@ pub mod placement;
 pub mod prompts;
 pub mod server;
 pub mod steering;
+pub mod upgrade;
 pub mod worker;

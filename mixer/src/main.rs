@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use mixer::config::{Config, LogConfig, LogFormat};
-use mixer::{doctor, placement, server::Server};
-use tokio::signal::unix::{SignalKind, signal};
+use mixer::prompts::Prompts;
+use mixer::server::{Privileges, Server};
+use mixer::upgrade::{self, HandOverError, Program};
+use mixer::{doctor, placement};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// mixminus media plane: RTP in and out, HTTP control link, metrics.
 #[derive(Debug, Parser)]
@@ -25,6 +29,9 @@ struct Arguments {
     /// Validate, print the effective configuration, exit.
     #[arg(long)]
     check: bool,
+    /// Print the number of the state that can be taken over from a running mixer, exit.
+    #[arg(long)]
+    state_format: bool,
     /// Form of log lines; overrides log.format.
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -60,6 +67,17 @@ fn main() -> ExitCode {
         asked.config = asked.config.or(arguments.config);
         return doctor::run(&asked).unwrap_or_else(|error| fail(&error, CONFIGURATION));
     }
+    run(&arguments)
+}
+
+fn run(arguments: &Arguments) -> ExitCode {
+    // Both before anything else: a file that is replaced has no name, and what was handed over waits.
+    let program = upgrade::Program::this();
+    let inherited = match upgrade::inherited() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error, INTERNAL),
+    };
+    let resumes = inherited.is_some();
     let cores = placement::available_cores();
     let config = match &arguments.config {
         None => Ok(Config::defaults(&cores)),
@@ -67,6 +85,7 @@ fn main() -> ExitCode {
     };
     let mut config = match config {
         Ok(config) => config,
+        Err(error) if resumes => return fail(&error, INTERNAL),
         Err(error) => return fail(&error, CONFIGURATION),
     };
     config.log.format = arguments.log_format.unwrap_or(config.log.format);
@@ -75,15 +94,33 @@ fn main() -> ExitCode {
         let _ = write!(std::io::stdout(), "{config}");
         return ExitCode::SUCCESS;
     }
+    if arguments.state_format {
+        // Whoever asks must hear now what would fail when it is too late.
+        if let Err(error) = Prompts::load(config.prompts.folder.as_deref()) {
+            return fail(&error, CONFIGURATION);
+        }
+        let _ = writeln!(std::io::stdout(), "{}", upgrade::STATE_FORMAT);
+        return ExitCode::SUCCESS;
+    }
     start_log(&config.log);
-    let server = match Server::start(config) {
+    // Before anything runs: a signal that comes early must not kill.
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&error, INTERNAL),
+    };
+    let started = match inherited {
+        None => Server::start(config.clone(), Privileges::GiveUp),
+        Some(image) => Server::resume(config.clone(), image, Privileges::GiveUp),
+    };
+    let mut server = match started {
         Ok(server) => server,
+        Err(error) if resumes => return fail(&error, INTERNAL),
         Err(error) => return fail(&error, error.exit_code()),
     };
-    match wait_for_signal(&server) {
-        Ok(Some(signal)) => tracing::info!(signal, "stopping"),
-        Ok(None) => tracing::error!("control ended by itself"),
-        Err(error) => tracing::error!(%error, "signals cannot be awaited"),
+    match signals.serve(&mut server, &config, program.as_ref().ok()) {
+        End::Signal(signal) => tracing::info!(signal, "stopping"),
+        End::Control => tracing::error!("control ended by itself"),
+        End::Upgrade(error) => return fail(&error, INTERNAL),
     }
     let failed = server.has_failed();
     match server.shutdown() {
@@ -113,25 +150,83 @@ fn start_log(config: &LogConfig) {
     }
 }
 
-/// The signal that came, or `None` when the server ended by itself.
-fn wait_for_signal(server: &Server) -> std::io::Result<Option<&'static str>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut check = tokio::time::interval(Duration::from_millis(500));
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(Some("SIGTERM")),
-                _ = interrupt.recv() => return Ok(Some("SIGINT")),
-                _ = check.tick() => {
-                    if server.has_failed() {
-                        return Ok(None);
+/// Why the program ends.
+enum End {
+    /// A signal asked for it.
+    Signal(&'static str),
+    /// Control ended by itself.
+    Control,
+    /// An upgrade failed when everything had been stopped.
+    Upgrade(HandOverError),
+}
+
+/// The signals that the program listens for, and what waits for them.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    upgrade: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listen = |kind| runtime.block_on(async { signal(kind) });
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            upgrade: listen(SignalKind::user_defined2())?,
+            runtime,
+        })
+    }
+
+    /// Serves until the end; upgrades when asked to, which does not come back when it works.
+    fn serve(&mut self, server: &mut Server, config: &Config, program: Option<&Program>) -> End {
+        let Self {
+            runtime,
+            terminate,
+            interrupt,
+            upgrade,
+        } = self;
+        runtime.block_on(async {
+            let mut check = tokio::time::interval(Duration::from_millis(500));
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return End::Signal("SIGTERM"),
+                    _ = interrupt.recv() => return End::Signal("SIGINT"),
+                    _ = upgrade.recv() => {
+                        let Some(program) = program else {
+                            tracing::error!("upgrade refused: the path of this program is not known");
+                            continue;
+                        };
+                        match replace(server, config, program).await {
+                            error @ HandOverError::Failed(_) => return End::Upgrade(error),
+                            error @ (HandOverError::Refused(_) | HandOverError::Unfit(_)) => {
+                                tracing::error!(%error, "upgrade refused");
+                            }
+                        }
+                    }
+                    _ = check.tick() => {
+                        if server.has_failed() {
+                            return End::Control;
+                        }
                     }
                 }
             }
-        }
-    })
+        })
+    }
+}
+
+/// Puts the program that is in the file now in the place of this one.
+async fn replace(server: &mut Server, config: &Config, program: &Program) -> HandOverError {
+    tracing::info!("upgrade: asking the program in the file");
+    if let Err(error) = program.check(config).await {
+        return error;
+    }
+    match server.hand_over() {
+        Ok(image) => program.replace(&image),
+        Err(error) => error,
+    }
 }

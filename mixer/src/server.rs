@@ -2,27 +2,31 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use mixer_engine::engine::EngineLimits;
+use mixer_engine::time::Timestamp;
 use tokio::sync::watch;
 
-use crate::backend::{self, Backend, BackendError};
+use crate::backend::{self, Backend, BackendError, Keeper, PortWork};
+use crate::capabilities::{self, Capability};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::directory::{Directory, Setup};
+use crate::control::directory::{Directory, DirectoryState, Setup};
 use crate::control::events::EventLog;
 use crate::control::random::Random;
-use crate::control::{self, Control, HttpDirectory};
+use crate::control::{self, Control, Finished, HttpDirectory, Wish};
 use crate::io::PacketIo;
+use crate::io::inherit::{self, KeepOpen};
 use crate::io::report::IoReport;
-use crate::io::uring::{UringConfig, UringIo};
-use crate::io::xdp::XdpIo;
+use crate::io::uring::{UringConfig, UringIo, UringPrepared};
+use crate::io::xdp::{XdpIo, XdpPrepared};
 use crate::limits;
 use crate::placement::{self, PlacementError, PortBlock};
 use crate::prompts::{PromptError, Prompts};
-use crate::worker::{self, SpawnError, WorkerConfig, WorkerHandle, WorkerId};
+use crate::upgrade::{ControlImage, HandOverError, Image, WorkerImage};
+use crate::worker::{self, SpawnError, Starting, WorkerConfig, WorkerHandle, WorkerId};
 
 /// Why a mixer did not start. Displays as one line with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +61,12 @@ pub enum StartError {
     /// The configured packet I/O is not to be had.
     #[error("{0}")]
     Backend(#[from] BackendError),
+    /// What another program handed over cannot be used.
+    #[error("what was handed over cannot be used: {why}")]
+    Resume {
+        /// Why.
+        why: String,
+    },
     /// The operating system refused a thread or random numbers.
     #[error("{what}: {source}; check the limits of this process")]
     System {
@@ -87,7 +97,7 @@ impl StartError {
             Self::Listen { .. } | Self::Address { .. } | Self::Ports(_) | Self::Prompts(_) => 78,
             Self::Worker(SpawnError::Pin { .. }) => 78,
             Self::Backend(error) => error.exit_code(),
-            Self::Worker(_) | Self::System { .. } => 70,
+            Self::Worker(_) | Self::Resume { .. } | Self::System { .. } => 70,
         }
     }
 }
@@ -97,9 +107,13 @@ impl StartError {
 pub struct Server {
     control_addr: SocketAddr,
     instance: Arc<str>,
-    stop: watch::Sender<bool>,
+    wish: watch::Sender<Wish>,
+    /// What became of a hand-over that was asked for.
+    handed: mpsc::Receiver<Handed>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
+
+type Handed = Result<Image, HandOverError>;
 
 impl Server {
     /// Starts workers and control link; returns once both run. With port 0 in `control.listen` the
@@ -107,58 +121,153 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config, privileges: Privileges) -> Result<Self, StartError> {
         let address = config.control.listen;
         let listener = TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
-        let control_addr = listener
-            .local_addr()
-            .map_err(|source| StartError::Listen { address, source })?;
-        let prompts = Prompts::load(config.prompts.folder.as_deref())?;
-        let system = |what| move |source| StartError::System { what, source };
         let mut random = Random::kernel().map_err(system("random numbers"))?;
         let instance: Arc<str> = Arc::from(format!("{:016x}{:016x}", random.bits(), random.bits()));
         let clock = Clock::start();
+        let prompts = Prompts::load(config.prompts.folder.as_deref())?;
         check_address(&config)?;
         // Nothing is said before what may fail in the caller's configuration: a failed start is one line.
-        let blocks = placement::port_blocks(
-            config.io.ports.first,
-            config.io.ports.last,
-            config.workers.cores.len(),
-        )?;
-        let backend = backend::open(&config, clock, worker_endpoints(&config), &blocks)?;
+        let backend = backend::open(&config, clock, worker_endpoints(&config), &blocks(&config)?, None)?;
+        privileges.settle(&backend);
         warn_of_ephemeral_ports(&config);
+        let began = Began {
+            listener,
+            random,
+            instance,
+            clock,
+            prompts,
+            events: EventLog::new(config.control.events),
+            directory: None,
+        };
+        match backend {
+            Backend::Uring => {
+                let openers = uring_openers(&config, clock);
+                let workers = start_workers(&config, openers)?;
+                Self::run(config, workers, backend::uring_ports(), Packets::default(), began)
+            }
+            Backend::Xdp(mut opened) => {
+                let configs = std::mem::take(&mut opened.workers);
+                let openers = configs.into_iter().map(|config| move || XdpIo::new(config));
+                let workers = start_workers(&config, openers.collect())?;
+                let (ports, packets) = (opened.port_work(), Packets::of(*opened));
+                Self::run(config, workers, ports, packets, began)
+            }
+        }
+    }
+
+    /// Goes on where another program stopped; as [`Server::start`] otherwise.
+    ///
+    /// # Errors
+    /// See [`StartError`]. Nothing of what was handed over is left then.
+    pub fn resume(config: Config, image: Image, privileges: Privileges) -> Result<Self, StartError> {
+        let resume = |why| StartError::Resume { why };
+        let clock = Clock::with_origin(image.clock_origin_ns);
+        let stopped_at = image.stopped_at;
+        let began_at = clock.now();
+        let Image {
+            workers: images,
+            device,
+            written_at,
+            ..
+        } = image;
+        // The workers first: until they run, nobody hears anything.
+        let flows = worker_endpoints(&config);
+        let backend = backend::open(&config, clock, flows, &blocks(&config)?, device)?;
+        privileges.settle(&backend);
+        let resumed = match backend {
+            Backend::Uring => {
+                let mut ports = backend::uring_ports();
+                let workers = resume_workers(&config, uring_openers(&config, clock), images, &mut ports)?;
+                Restarted::Uring(workers, ports)
+            }
+            Backend::Xdp(mut opened) => {
+                let configs = std::mem::take(&mut opened.workers);
+                let openers = configs.into_iter().map(|config| move || XdpIo::new(config));
+                let mut ports = opened.port_work();
+                let workers = resume_workers(&config, openers.collect(), images, &mut ports)?;
+                Restarted::Xdp(workers, ports, opened)
+            }
+        };
+        let running_at = clock.now();
+        let state: ControlImage =
+            rmp_serde::from_slice(&image.control).map_err(|error| resume(error.to_string()))?;
+        let listener =
+            inherit::adopt(image.listener).map_err(|error| resume(format!("listener: {error}")))?;
+        let began = Began {
+            listener: TcpListener::from(listener),
+            random: Random::kernel().map_err(system("random numbers"))?,
+            instance: Arc::from(image.instance),
+            clock,
+            prompts: Prompts::load(config.prompts.folder.as_deref())?,
+            events: EventLog::import_state(config.control.events, state.events),
+            directory: Some(state.directory),
+        };
+        let server = match resumed {
+            Restarted::Uring(workers, ports) => Self::run(config, workers, ports, Packets::default(), began),
+            Restarted::Xdp(workers, ports, opened) => {
+                Self::run(config, workers, ports, Packets::of(*opened), began)
+            }
+        }?;
+        let us = |from: Timestamp, to: Timestamp| to.since(from).as_micros();
+        tracing::info!(
+            standstill_us = %us(stopped_at, running_at),
+            exec_us = %us(written_at, began_at),
+            workers_us = %us(began_at, running_at),
+            control_us = %us(running_at, clock.now()),
+            version = env!("CARGO_PKG_VERSION"),
+            "upgraded"
+        );
+        Ok(server)
+    }
+
+    fn run<P: KeepOpen + Send + 'static>(
+        config: Config,
+        workers: Workers<P>,
+        ports: PortWork<P>,
+        packets: Packets,
+        began: Began,
+    ) -> Result<Self, StartError> {
+        let Began {
+            listener,
+            random,
+            instance,
+            clock,
+            prompts,
+            events,
+            directory: restored,
+        } = began;
+        let address = config.control.listen;
+        let control_addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address, source })?;
         let control = Control {
             config: config.control.clone(),
             listener,
             clock,
-            events: EventLog::new(config.control.events),
+            events: Arc::clone(&events),
             instance: Arc::clone(&instance),
             prompts: prompts.len(),
-            io: IoReport::default(),
+            io: packets.report,
         };
-        let (stop, stopping) = watch::channel(false);
-        let launch = Launch {
-            config: &config,
-            blocks,
-            control,
-            random,
-            prompts,
-            stopping,
-        };
-        let thread = match backend {
-            Backend::Uring => {
-                let io = UringConfig::new(clock, worker_endpoints(&config));
-                let openers = config.workers.cores.iter().map(|_| move || UringIo::new(&io));
-                launch.go(openers.collect(), backend::prepare_uring(), ())?
-            }
-            Backend::Xdp(mut opened) => {
-                let mut launch = launch;
-                launch.control.io = opened.report();
-                let configs = std::mem::take(&mut opened.workers);
-                let openers = configs.into_iter().map(|config| move || XdpIo::new(config));
-                launch.go(openers.collect(), opened.prepare(), opened.scout)?
-            }
-        };
+        let mut directory: HttpDirectory<WorkerHandle<P>> =
+            Directory::new(setup(&config), workers, random, prompts, ports, events);
+        if let Some(restored) = restored {
+            directory
+                .import_state(restored)
+                .map_err(|error| StartError::Resume {
+                    why: error.to_string(),
+                })?;
+        }
+        let (wish, wishes) = watch::channel(Wish::Run);
+        let (hand, handed) = mpsc::sync_channel(1);
+        let worker_cores = config.workers.cores.clone();
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || housekeeping(control, directory, packets.keeper, wishes, &hand, &worker_cores))
+            .map_err(system("control thread"))?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             control = %control_addr,
@@ -171,9 +280,21 @@ impl Server {
         Ok(Self {
             control_addr,
             instance,
-            stop,
+            wish,
+            handed,
             thread: Some(thread),
         })
+    }
+
+    /// Stops everything for a program that goes on from here ([`Server::resume`]).
+    ///
+    /// # Errors
+    /// [`HandOverError::Refused`]: nothing was stopped and everything goes on. Otherwise nothing runs
+    /// any more.
+    pub fn hand_over(&mut self) -> Result<Image, HandOverError> {
+        self.wish.send_replace(Wish::HandOver);
+        let handed = self.handed.recv();
+        handed.unwrap_or_else(|mpsc::RecvError| Err(HandOverError::Failed("control has ended".to_owned())))
     }
 
     /// Where the control link listens.
@@ -203,7 +324,7 @@ impl Server {
     }
 
     fn stop_and_join(&mut self) -> io::Result<()> {
-        self.stop.send_replace(true);
+        self.wish.send_replace(Wish::Stop);
         match self.thread.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(result)) => result,
@@ -220,64 +341,13 @@ impl Drop for Server {
     }
 }
 
-/// Everything but packet I/O that a mixer is started from.
-struct Launch<'a> {
-    config: &'a Config,
-    blocks: Vec<PortBlock>,
-    control: Control,
-    random: Random,
-    prompts: Prompts,
-    stopping: watch::Receiver<bool>,
-}
-
-impl Launch<'_> {
-    /// Starts the workers, each with the packet I/O that its opener makes, and the control thread.
-    /// `keep` lives as long as the workers do.
-    fn go<Io, F, P>(
-        self,
-        openers: Vec<F>,
-        prepare: P,
-        keep: impl Send + 'static,
-    ) -> Result<Thread, StartError>
-    where
-        Io: PacketIo,
-        Io::Prepared: 'static,
-        F: FnOnce() -> io::Result<Io> + Send + 'static,
-        P: FnMut(SocketAddr) -> io::Result<Io::Prepared> + Send + 'static,
-    {
-        let Self {
-            config,
-            blocks,
-            control,
-            random,
-            prompts,
-            stopping,
-        } = self;
-        let workers = start_workers(config, &blocks, openers)?;
-        let events = Arc::clone(&control.events);
-        let directory = Directory::new(setup(config), workers, random, prompts, Box::new(prepare), events);
-        let cores = config.workers.cores.clone();
-        std::thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || {
-                let result = housekeeping(control, directory, stopping, &cores);
-                drop(keep);
-                result
-            })
-            .map_err(|source| StartError::System {
-                what: "control thread",
-                source,
-            })
-    }
-}
-
-type Thread = JoinHandle<io::Result<()>>;
-
 /// The control thread: kept off the workers' cores where there is another one.
-fn housekeeping<P: Send>(
+fn housekeeping<P: KeepOpen>(
     control: Control,
     directory: HttpDirectory<WorkerHandle<P>>,
-    stop: watch::Receiver<bool>,
+    keeper: Option<Keeper>,
+    wishes: watch::Receiver<Wish>,
+    hand: &mpsc::SyncSender<Handed>,
     worker_cores: &[usize],
 ) -> io::Result<()> {
     let free = placement::available_cores()
@@ -294,8 +364,26 @@ fn housekeeping<P: Send>(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let workers = runtime.block_on(control::run(control, directory, stop))?;
+    let (clock, events) = (control.clock, Arc::clone(&control.events));
+    let instance = control.instance.to_string();
+    // Whoever asked waits for an answer.
+    let refused = |why| drop(hand.send(Err(HandOverError::Refused(why))));
+    let finished = runtime.block_on(control::run(control, directory, wishes, refused))?;
     drop(runtime);
+    let Finished {
+        wish,
+        directory,
+        listener,
+    } = finished;
+    if wish == Wish::HandOver {
+        let _ = hand.send(Image::take(
+            directory, keeper, &events, instance, &listener, clock,
+        ));
+        // The listener must be open when the next program begins.
+        std::mem::forget(listener);
+        return Ok(());
+    }
+    let workers = directory.into_links();
     for worker in &workers {
         worker.link.stop();
     }
@@ -305,6 +393,8 @@ fn housekeeping<P: Send>(
             tracing::error!(worker = id, "worker had panicked");
         }
     }
+    // The interface goes when nobody uses its queues any more.
+    drop(keeper);
     Ok(())
 }
 
@@ -331,20 +421,146 @@ fn worker_endpoints(config: &Config) -> u32 {
     config.limits.endpoints.min(limits::ENDPOINTS_PER_WORKER)
 }
 
-fn start_workers<Io, F>(
-    config: &Config,
-    blocks: &[PortBlock],
-    openers: Vec<F>,
-) -> Result<Vec<(WorkerHandle<Io::Prepared>, PortBlock)>, StartError>
+type Workers<P> = Vec<(WorkerHandle<P>, PortBlock)>;
+
+/// What a process may do while it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    /// What it may do already.
+    Keep,
+    /// What it still needs: nothing on io_uring; on AF_XDP what it takes to serve an interface that
+    /// was removed and comes back. All other capabilities are given up.
+    GiveUp,
+}
+
+impl Privileges {
+    /// To be called before there are threads: each has its own capabilities.
+    fn settle(self, backend: &Backend) {
+        if self == Self::Keep {
+            return;
+        }
+        let needed: &[Capability] = match backend {
+            Backend::Uring => &[],
+            Backend::Xdp(_) => &Capability::AF_XDP,
+        };
+        match capabilities::keep_only(needed) {
+            Ok(kept) => tracing::debug!(?kept, "capabilities"),
+            Err(error) => tracing::warn!(%error, "capabilities"),
+        }
+    }
+}
+
+/// What is known of packet I/O besides the workers.
+#[derive(Debug, Default)]
+struct Packets {
+    report: IoReport,
+    keeper: Option<Keeper>,
+}
+
+impl Packets {
+    fn of(opened: backend::OpenedXdp) -> Self {
+        Self {
+            report: opened.report(),
+            keeper: Some(opened.keeper()),
+        }
+    }
+}
+
+/// Workers that go on where those of another program stopped.
+enum Restarted {
+    Uring(Workers<UringPrepared>, PortWork<UringPrepared>),
+    Xdp(
+        Workers<XdpPrepared>,
+        PortWork<XdpPrepared>,
+        Box<backend::OpenedXdp>,
+    ),
+}
+
+fn blocks(config: &Config) -> Result<Vec<PortBlock>, PlacementError> {
+    placement::port_blocks(
+        config.io.ports.first,
+        config.io.ports.last,
+        config.workers.cores.len(),
+    )
+}
+
+fn uring_openers(config: &Config, clock: Clock) -> Vec<impl FnOnce() -> io::Result<UringIo> + Send + use<>> {
+    let io = UringConfig::new(clock, worker_endpoints(config));
+    config
+        .workers
+        .cores
+        .iter()
+        .map(|_| move || UringIo::new(&io))
+        .collect()
+}
+
+/// What a start and a resumption come by in different ways.
+struct Began {
+    listener: TcpListener,
+    random: Random,
+    instance: Arc<str>,
+    clock: Clock,
+    prompts: Prompts,
+    events: Arc<EventLog>,
+    directory: Option<DirectoryState>,
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+fn start_workers<Io, F>(config: &Config, openers: Vec<F>) -> Result<Workers<Io::Prepared>, StartError>
 where
     Io: PacketIo,
     Io::Prepared: 'static,
     F: FnOnce() -> io::Result<Io> + Send + 'static,
 {
-    let mut workers = Vec::new();
-    let cores = config.workers.cores.iter();
-    for (place, ((core, block), open)) in cores.zip(blocks).zip(openers).enumerate() {
+    let mut workers = Workers::new();
+    for ((worker, block), open) in worker_configs(config)?.into_iter().zip(openers) {
+        let handle = worker::spawn(worker, open)?;
         let endpoints = worker_endpoints(config).min(block.endpoints());
+        tracing::info!(worker = worker.id.0, core = ?worker.core, ports = %format_args!("{}-{}", block.first, block.last), endpoints, "worker runs");
+        workers.push((handle, block));
+    }
+    Ok(workers)
+}
+
+/// All at once: the legs of the last one wait no longer than those of the first.
+fn resume_workers<Io, F>(
+    config: &Config,
+    openers: Vec<F>,
+    images: Vec<WorkerImage>,
+    ports: &mut PortWork<Io::Prepared>,
+) -> Result<Workers<Io::Prepared>, StartError>
+where
+    Io: PacketIo,
+    Io::Prepared: 'static,
+    F: FnOnce() -> io::Result<Io> + Send + 'static,
+{
+    let configs = worker_configs(config)?;
+    if configs.len() != images.len() {
+        let why = format!(
+            "there were {} workers, workers.cores names {}",
+            images.len(),
+            configs.len()
+        );
+        return Err(StartError::Resume { why });
+    }
+    let mut starting = Vec::new();
+    for (((worker, block), image), open) in configs.into_iter().zip(images).zip(openers) {
+        let resumed = image.resumed(ports).map_err(|error| StartError::Resume {
+            why: error.to_string(),
+        })?;
+        starting.push((worker::spawn_resumed(worker, resumed, open)?, block));
+    }
+    let running = |(starting, block): (Starting<Io::Prepared>, _)| Ok((starting.running()?, block));
+    starting.into_iter().map(running).collect()
+}
+
+fn worker_configs(config: &Config) -> Result<Vec<(WorkerConfig, PortBlock)>, StartError> {
+    let cores = &config.workers.cores;
+    let mut workers = Vec::new();
+    for (place, (core, block)) in cores.iter().zip(blocks(config)?).enumerate() {
         let timeout_ms = config.limits.media_timeout.as_millis();
         let worker = WorkerConfig {
             id: WorkerId(u16::try_from(place).unwrap_or(u16::MAX)),
@@ -359,9 +575,7 @@ where
                 media_timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
             },
         };
-        let handle = worker::spawn(worker, open)?;
-        tracing::info!(worker = place, core, ports = %format_args!("{}-{}", block.first, block.last), endpoints, "worker runs");
-        workers.push((handle, *block));
+        workers.push((worker, block));
     }
     Ok(workers)
 }

@@ -11,6 +11,7 @@
 //! that stay true, no missing sequence number, and a marker at its end. After a stall beyond
 //! [`limits::LATE_SLOTS_MAX`] the oldest are left out; then timestamps fall behind by that much.
 
+mod hand_over;
 pub mod histograms;
 mod spawn;
 pub mod stats;
@@ -26,8 +27,9 @@ use mixer_engine::time::{Slot, Timestamp};
 use crate::control::rings::{FromWorker, IoChange, Request, WorkerEnd};
 use crate::io::PacketIo;
 use crate::limits;
+pub use hand_over::{Ended, ResumeError, Resumed};
 use histograms::Histograms;
-pub use spawn::{SpawnError, WorkerHandle, spawn};
+pub use spawn::{SpawnError, Starting, WorkerHandle, spawn, spawn_resumed};
 use stats::WorkerCounters;
 
 /// Number of a worker.
@@ -121,6 +123,12 @@ impl<Io: PacketIo> Worker<Io> {
             std::hint::spin_loop();
         }
         true
+    }
+
+    /// Whether control wants what it has once it has ended.
+    #[must_use]
+    pub fn is_to_hand_over(&self) -> bool {
+        self.rings.hand_over_wanted()
     }
 
     /// When the next slot is due.

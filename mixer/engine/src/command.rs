@@ -3,19 +3,21 @@
 //! Control chooses indexes (it keeps the free lists), builds everything that allocates, and gets
 //! every box back. Applying a command neither allocates nor frees.
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::{Conference, Endpoint};
 use crate::media::MediaPlan;
 
 /// Place of a conference in its engine's table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConferenceIndex(pub u32);
 
 /// Place of an endpoint in its engine's table; equal to its [`crate::packet::FlowId`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EndpointIndex(pub u32);
 
 /// Number of a play, chosen by control, unique within its target while it lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PlayId(pub u32);
 
 /// A change. Each ends in exactly one [`Outcome`].

@@ -1,5 +1,7 @@
 //! Media side of a conference: who is in it, when it ticks, what is played to everybody.
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::roster::Members;
 use crate::prompt::playlist::Plays;
 use crate::time::Slot;
@@ -12,9 +14,11 @@ pub struct ConferenceSetup {
 }
 
 /// Media side of a conference.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Conference {
     phase: usize,
+    /// Listed beside it in the state.
+    #[serde(skip, default = "Members::nobody")]
     pub(crate) members: Members,
     pub(crate) plays: Plays<CONFERENCE_PLAYS>,
     /// Somebody's packet waits for the half tick.

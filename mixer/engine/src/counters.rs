@@ -1,5 +1,7 @@
 //! Plain counters of one engine. The worker publishes them; the engine never resets them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::Codec;
 
 /// One reason per way a received or outgoing packet can die.
@@ -161,7 +163,7 @@ impl FrameOutcome {
 }
 
 /// Counters since the engine's start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// RTP packets accepted.
     pub rtp_received: u64,

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Timestamp;
 use crate::wire::telephone_event::TelephoneEvent;
 
@@ -25,7 +27,7 @@ pub struct Press {
 }
 
 /// Follows the events of one source.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct DtmfReceiver {
     running: Option<Running>,
     last: Option<Finished>,
@@ -33,7 +35,8 @@ pub struct DtmfReceiver {
 }
 
 /// An event that has not ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename = "RunningPress")]
 struct Running {
     digit: Option<char>,
     event: u8,
@@ -47,7 +50,7 @@ struct Running {
 }
 
 /// The last event that ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Finished {
     timestamp: u32,
 }

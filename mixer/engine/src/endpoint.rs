@@ -6,6 +6,8 @@ mod source;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot};
 use crate::counters::{Counters, DropReason};
 use crate::dtmf::{DtmfReceiver, Press};
@@ -42,12 +44,14 @@ pub struct EndpointSetup {
 }
 
 /// One RTP leg.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     pub(crate) sender: Sender,
     /// What it contributes to the current tick.
+    #[serde(skip, default = "Part::nothing")]
     pub(crate) part: Part,
     /// Its frame of the current tick, as it enters the mix.
+    #[serde(skip, default = "no_frame")]
     pub(crate) frame: Frame,
     pub(crate) plays: Plays<ENDPOINT_PLAYS>,
     muted: bool,
@@ -65,6 +69,8 @@ pub struct Endpoint {
     gain: Gain,
     dtmf: DtmfReceiver,
     jitter: JitterBuffer,
+    /// Follows from `media`.
+    #[serde(skip, default = "Formats::none")]
     formats: Formats,
     source: Source,
     /// A learnt address that the sink does not know yet.
@@ -86,6 +92,16 @@ pub(crate) enum Part {
     Hollow,
     /// A signal.
     Audible,
+}
+
+impl Part {
+    fn nothing() -> Self {
+        Self::Silent
+    }
+}
+
+fn no_frame() -> Frame {
+    [0; FRAME_SAMPLES]
 }
 
 /// Plays of one endpoint at once.
@@ -147,6 +163,21 @@ impl Endpoint {
         let mut endpoint = Self::new(setup);
         endpoint.planted_failure = true;
         endpoint
+    }
+
+    /// Clears what will not be read again, so that the state is short.
+    pub(crate) fn tidy(&mut self) {
+        self.sender.tidy();
+        self.jitter.tidy();
+    }
+
+    /// Makes what the state leaves out, because it follows from the rest.
+    pub(crate) fn complete(&mut self) {
+        self.formats = self.media.as_ref().map_or(Formats::NONE, Formats::new);
+    }
+
+    pub(crate) fn at(&self) -> EndpointIndex {
+        self.at
     }
 
     pub(crate) fn local_port(&self) -> u16 {
@@ -488,6 +519,10 @@ struct Formats([Option<Format>; 128]);
 
 impl Formats {
     const NONE: Self = Self([None; 128]);
+
+    fn none() -> Self {
+        Self::NONE
+    }
 
     fn new(media: &MediaPlan) -> Self {
         let mut formats = Self::NONE;

@@ -6,6 +6,7 @@ mod failure;
 mod outbox;
 mod receive;
 pub(crate) mod roster;
+pub mod state;
 mod tick;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

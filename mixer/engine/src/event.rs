@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::{ConferenceIndex, EndpointIndex, PlayId};
 
 /// One event. Indexes are valid in the order of events and outcomes: an index is reused only
 /// after the outcome of its removal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Conference concerned.
     pub conference: ConferenceIndex,
@@ -17,7 +19,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
     /// First valid RTP packet since its media was set.
     Active,

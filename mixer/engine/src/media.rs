@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// A codec the engine decodes and encodes. All run at 8 kHz mono.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Codec {
     /// G.711 mu-law (RFC 3551 4.5.14).
     Pcmu,
@@ -38,7 +40,7 @@ impl Codec {
 }
 
 /// Which way audio flows, seen from the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Direction {
     /// The mix is sent to the peer.
     pub send: bool,
@@ -47,7 +49,7 @@ pub struct Direction {
 }
 
 /// Which source RTP is accepted from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SourceRule {
     /// Only the address and port of [`MediaPlan::remote`].
     Strict,
@@ -62,7 +64,7 @@ pub enum SourceRule {
 pub const RECEIVE_FORMATS_MAX: usize = 8;
 
 /// Complete media description of an endpoint (fixed size: no allocation when it is replaced).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaPlan {
     /// Where RTP goes; an unspecified address means: send nothing (RFC 3264 8.4).
     pub remote: SocketAddr,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use mixer_control::reply::{Done, EndpointCreated, Problem, ProblemKind};
 use mixer_engine::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// What a command ends in.
 pub type Answer = Result<Reply, Problem>;
@@ -36,6 +37,37 @@ pub(crate) struct Answers<W> {
 struct Open<W> {
     fingerprint: u64,
     waiting: Vec<(Timestamp, W)>,
+}
+
+/// Finished commands as they can be written down, oldest first: id, fingerprint, answer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct AnswersState(Vec<(String, u64, AnswerRecord)>);
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum AnswerRecord {
+    Done(Done),
+    Endpoint(Done, std::net::SocketAddr, u32),
+    Problem(Problem),
+}
+
+impl AnswerRecord {
+    fn of(answer: &Answer) -> Self {
+        match answer {
+            Ok(Reply::Done(done)) => Self::Done(done.clone()),
+            Ok(Reply::Endpoint(EndpointCreated { done, local, ssrc })) => {
+                Self::Endpoint(done.clone(), *local, *ssrc)
+            }
+            Err(problem) => Self::Problem(problem.clone()),
+        }
+    }
+
+    fn answer(self) -> Answer {
+        match self {
+            Self::Done(done) => Ok(Reply::Done(done)),
+            Self::Endpoint(done, local, ssrc) => Ok(Reply::Endpoint(EndpointCreated { done, local, ssrc })),
+            Self::Problem(problem) => Err(problem),
+        }
+    }
 }
 
 /// What a command's beginning means.
@@ -123,6 +155,24 @@ impl<W> Answers<W> {
             }
         }
         expired
+    }
+
+    /// The finished commands.
+    pub(crate) fn export_state(&self) -> AnswersState {
+        let record = |id: &String| {
+            let (fingerprint, answer) = self.finished.get(id)?;
+            Some((id.clone(), *fingerprint, AnswerRecord::of(answer)))
+        };
+        AnswersState(self.order.iter().filter_map(record).collect())
+    }
+
+    /// Remembers finished commands of another run, the newest if there are too many.
+    pub(crate) fn import_state(&mut self, state: AnswersState) {
+        let surplus = state.0.len().saturating_sub(self.capacity);
+        for (id, fingerprint, record) in state.0.into_iter().skip(surplus) {
+            self.order.push_back(id.clone());
+            self.finished.insert(id, (fingerprint, record.answer()));
+        }
     }
 
     /// Whether somebody's command is being executed.

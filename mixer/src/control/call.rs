@@ -10,11 +10,12 @@ use mixer_control::request::{
 };
 use mixer_engine::command;
 use mixer_engine::media as engine;
+use serde::Serialize;
 
 use crate::prompts::{Prompts, is_prompt_name};
 
 /// A changing request with its target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Call {
     /// Conference named in the path.
     pub conference: String,
@@ -25,7 +26,7 @@ pub struct Call {
 }
 
 /// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Body {
     /// `PUT` of a conference.
     CreateConference(CreateConference),

@@ -10,13 +10,12 @@ mod create;
 mod entries;
 mod outcome;
 mod start;
+mod state;
 mod upkeep;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use super::events::EventLog;
 use super::ports::PortPool;
 use super::random::Random;
 use super::rings::{ControlEnd, FromWorker, IoChange, Request};
+use crate::backend::PortWork;
 use crate::limits;
 use crate::metrics::histogram::TickHistograms;
 use crate::placement::PortBlock;
@@ -38,6 +38,7 @@ use crate::prompts::Prompts;
 use crate::worker::WorkerHandle;
 use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, WorkerTable};
 
+pub(crate) use state::DirectoryState;
 pub(crate) use view::{ENDPOINT_STATES, Figures};
 
 /// Something with control's end of a worker's rings.
@@ -76,9 +77,6 @@ impl<P> Link for WorkerHandle<P> {
     }
 }
 
-/// Prepares packet I/O for a local address: binds the socket.
-pub(crate) type Prepare<P> = Box<dyn FnMut(SocketAddr) -> io::Result<P> + Send>;
-
 /// What a directory is told at its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
@@ -107,14 +105,13 @@ pub(crate) struct Directory<L: Link, W> {
     ending: Vec<Arc<str>>,
     endpoints: u32,
     answers: Answers<W>,
-    fingerprints: RandomState,
     outstanding: HashMap<u64, Outstanding>,
     next_request: u64,
     next_play: u32,
     ssrcs: HashSet<u32>,
     random: Random,
     prompts: Prompts,
-    prepare: Prepare<L::Prepared>,
+    ports: PortWork<L::Prepared>,
     events: Arc<EventLog>,
     ready: Vec<(W, Answer)>,
     /// Removals that may still be sent in the millisecond that began at the time.
@@ -139,7 +136,7 @@ impl<L: Link, W> Directory<L, W> {
         workers: Vec<(L, PortBlock)>,
         random: Random,
         prompts: Prompts,
-        prepare: Prepare<L::Prepared>,
+        ports: PortWork<L::Prepared>,
         events: Arc<EventLog>,
     ) -> Self {
         let table = |(place, (link, block)): (usize, (L, PortBlock))| WorkerTable {
@@ -169,14 +166,13 @@ impl<L: Link, W> Directory<L, W> {
             ending: Vec::new(),
             endpoints: 0,
             answers,
-            fingerprints: RandomState::new(),
             outstanding: HashMap::new(),
             next_request: 1,
             next_play: 1,
             ssrcs: HashSet::new(),
             random,
             prompts,
-            prepare,
+            ports,
             events,
             ready: Vec::new(),
             removals: (Timestamp(0), 0),
@@ -189,7 +185,7 @@ impl<L: Link, W> Directory<L, W> {
             self.ready.push((waiter, Err(problem)));
             return;
         }
-        let fingerprint = self.fingerprint(call);
+        let fingerprint = fingerprint(call);
         let deadline = now.after(self.setup.command_timeout);
         match self.answers.begin(call.command(), fingerprint, deadline, waiter) {
             Begin::Joined => {}
@@ -231,16 +227,28 @@ impl<L: Link, W> Directory<L, W> {
         self.workers.iter().all(|worker| worker.alive)
     }
 
+    /// The workers' links, in order.
+    pub(crate) fn links_mut(&mut self) -> impl Iterator<Item = &mut L> {
+        self.workers.iter_mut().map(|worker| &mut worker.link)
+    }
+
     /// Takes the workers' links to end them.
     pub(crate) fn into_links(self) -> Vec<L> {
         self.workers.into_iter().map(|worker| worker.link).collect()
     }
 
-    fn fingerprint(&self, content: &impl std::fmt::Debug) -> u64 {
-        self.fingerprints.hash_one(format!("{content:?}"))
+    fn drain(&mut self, now: Timestamp, at: usize) {
+        self.drain_ring(now, at);
+        let Some(table) = self.workers.get_mut(at) else {
+            return;
+        };
+        if table.alive && table.link.shared().is_abandoned() {
+            table.alive = false;
+            self.worker_died(now, at);
+        }
     }
 
-    fn drain(&mut self, now: Timestamp, at: usize) {
+    fn drain_ring(&mut self, now: Timestamp, at: usize) {
         // Bounded: a worker cannot keep this loop going for ever.
         for _ in 0..limits::REPLY_RING {
             let Some(table) = self.workers.get_mut(at) else {
@@ -249,47 +257,47 @@ impl<L: Link, W> Directory<L, W> {
             let Some(message) = table.link.end().receive() else {
                 break;
             };
-            match message {
-                FromWorker::Done {
-                    id,
-                    slot,
-                    outcome,
-                    released,
-                } => {
-                    drop(released);
-                    self.outcome(now, at, id, slot, outcome);
-                }
-                FromWorker::Event(event) => self.event(now, at, event),
-                FromWorker::EventsLost(count) => {
-                    tracing::warn!(
-                        worker = table.id,
-                        count,
-                        "events lost; readers must read the state"
-                    );
-                    table.lost_events = true;
-                    table.snapshot_due = now;
-                }
-                FromWorker::Retired {
-                    at: index,
-                    retired,
-                    released,
-                } => {
-                    drop(released);
-                    self.retired(now, at, index, retired);
-                }
-                FromWorker::Released(prepared) => drop(prepared),
-                FromWorker::Histograms(histograms) => {
-                    table.histograms.merge(&histograms);
-                    table.link.end().return_histograms(histograms);
-                }
-            }
+            self.take(now, at, message);
         }
+    }
+
+    fn take(&mut self, now: Timestamp, at: usize, message: FromWorker<L::Prepared>) {
         let Some(table) = self.workers.get_mut(at) else {
             return;
         };
-        if table.alive && table.link.shared().is_abandoned() {
-            table.alive = false;
-            self.worker_died(now, at);
+        match message {
+            FromWorker::Done {
+                id,
+                slot,
+                outcome,
+                released,
+            } => {
+                drop(released);
+                self.outcome(now, at, id, slot, outcome);
+            }
+            FromWorker::Event(event) => self.event(now, at, event),
+            FromWorker::EventsLost(count) => {
+                tracing::warn!(
+                    worker = table.id,
+                    count,
+                    "events lost; readers must read the state"
+                );
+                table.lost_events = true;
+                table.snapshot_due = now;
+            }
+            FromWorker::Retired {
+                at: index,
+                retired,
+                released,
+            } => {
+                drop(released);
+                self.retired(now, at, index, retired);
+            }
+            FromWorker::Released(prepared) => drop(prepared),
+            FromWorker::Histograms(histograms) => {
+                table.histograms.merge(&histograms);
+                table.link.end().return_histograms(histograms);
+            }
         }
     }
 
@@ -407,6 +415,15 @@ impl<L: Link, W> Directory<L, W> {
     fn tell(&self, conference: &str, endpoint: &str, body: EventBody) {
         self.events.push(conference, endpoint, body);
     }
+}
+
+/// Tells contents apart. The same for the same JSON in every process, so that a client's repetition
+/// is recognised by a program that went on where another one stopped (FNV-1a).
+fn fingerprint(content: &impl serde::Serialize) -> u64 {
+    let json = serde_json::to_vec(content).unwrap_or_default();
+    json.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn busy() -> Problem {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mixer_control::event::{Event, EventBody};
 use mixer_engine::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 /// Time after which a reader that takes nothing is cut.
@@ -21,6 +22,14 @@ const STALL: Duration = Duration::from_secs(15);
 pub struct EventLog {
     inner: Mutex<Inner>,
     head: watch::Sender<u64>,
+}
+
+/// An [`EventLog`] as it can be written down.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct EventLogState {
+    head: u64,
+    /// The JSON of each kept event, oldest first; the last one has number `head`.
+    kept: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -65,6 +74,30 @@ impl EventLog {
             inner: Mutex::new(inner),
             head: watch::Sender::new(0),
         })
+    }
+
+    /// The log as it can be written down.
+    #[must_use]
+    pub fn export_state(&self) -> EventLogState {
+        let inner = self.lock();
+        EventLogState {
+            head: inner.head,
+            kept: inner.kept.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// A log that goes on where another one stopped; the newest events are kept.
+    #[must_use]
+    pub fn import_state(capacity: usize, state: EventLogState) -> Arc<Self> {
+        let log = Self::new(capacity);
+        let mut inner = log.lock();
+        let surplus = state.kept.len().saturating_sub(inner.capacity);
+        inner.kept = state.kept.into_iter().skip(surplus).map(Arc::from).collect();
+        inner.head = state.head.max(inner.kept.len() as u64);
+        let head = inner.head;
+        drop(inner);
+        log.head.send_replace(head);
+        log
     }
 
     /// Appends an event and returns its number.

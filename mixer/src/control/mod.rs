@@ -42,22 +42,46 @@ pub(crate) struct Control {
     pub(crate) io: IoReport,
 }
 
+/// What the program wants of control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// To go on.
+    Run,
+    /// To end.
+    Stop,
+    /// To end with nothing on its way, so that another program can go on.
+    HandOver,
+}
+
+/// What is left of control when it has ended.
+pub(crate) struct Finished<L: Link> {
+    /// Why it ended: [`Wish::Stop`] or [`Wish::HandOver`].
+    pub(crate) wish: Wish,
+    /// With the workers' links, which still run.
+    pub(crate) directory: HttpDirectory<L>,
+    /// Still bound: connections wait for whoever accepts them next.
+    pub(crate) listener: TcpListener,
+}
+
 /// A directory whose answers go to HTTP requests.
 pub(crate) type HttpDirectory<L> = Directory<L, pump::Waiter>;
 
 /// Requests waiting for the pump at most.
 const ASKS: usize = 256;
+/// Turns of the runtime between the last answer and the end of all connections.
+const ANSWER_TURNS: u32 = 32;
 
-/// Serves the control link until `stop` says so; gives back the workers' links. Runs on a tokio
-/// runtime with one thread.
+/// Serves the control link until `wish` says otherwise. When something does not end in time for a
+/// hand-over, `refused` is called and everything goes on. Runs on a tokio runtime with one thread.
 ///
 /// # Errors
 /// The listener cannot be used.
 pub(crate) async fn run<L: Link>(
     control: Control,
     directory: HttpDirectory<L>,
-    stop: watch::Receiver<bool>,
-) -> std::io::Result<Vec<L>> {
+    mut wish: watch::Receiver<Wish>,
+    refused: impl Fn(&'static str),
+) -> std::io::Result<Finished<L>> {
     let Control {
         config,
         listener,
@@ -68,6 +92,7 @@ pub(crate) async fn run<L: Link>(
         io,
     } = control;
     listener.set_nonblocking(true)?;
+    let kept = listener.try_clone()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let (sender, asks) = mpsc::channel(ASKS);
     let router = routes::router(routes::Link {
@@ -77,8 +102,9 @@ pub(crate) async fn run<L: Link>(
         clock,
         instance: Arc::clone(&instance),
     });
-    tokio::spawn(http::serve(listener, router, config.connections, stop.clone()));
-    let pump = Pump {
+    let (closing, closed) = watch::channel(false);
+    tokio::spawn(http::serve(listener, router, config.connections, closed));
+    let mut pump = Pump {
         directory,
         asks,
         clock,
@@ -89,5 +115,23 @@ pub(crate) async fn run<L: Link>(
         requests: Default::default(),
         exporter: Default::default(),
     };
-    Ok(pump.run(stop).await)
+    let wish = loop {
+        match pump.run(&mut wish).await {
+            Wish::HandOver => match pump.quiesce(config.command_timeout).await {
+                Ok(()) => break Wish::HandOver,
+                Err(why) => refused(why),
+            },
+            wish @ (Wish::Run | Wish::Stop) => break wish,
+        }
+    };
+    // Answers that were just given reach their clients; who gets none repeats the command.
+    for _ in 0..ANSWER_TURNS {
+        tokio::task::yield_now().await;
+    }
+    closing.send_replace(true);
+    Ok(Finished {
+        wish,
+        directory: pump.directory,
+        listener: kept,
+    })
 }

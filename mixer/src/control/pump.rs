@@ -10,6 +10,7 @@ use mixer_engine::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::Wish;
 use super::answers::Answer;
 use super::call::{Call, CallKind};
 use super::directory::{Directory, Link};
@@ -77,8 +78,8 @@ const IDLE_POLL: Duration = Duration::from_millis(10);
 const ASKS_PER_TURN: usize = 64;
 
 impl<L: Link> Pump<L> {
-    /// Runs until `stop` says so; gives back the workers' links.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Vec<L> {
+    /// Runs until something else is wished and tells what.
+    pub(super) async fn run(&mut self, wishes: &mut watch::Receiver<Wish>) -> Wish {
         let (mut busy, mut idle, mut second) = (
             interval(BUSY_POLL),
             interval(IDLE_POLL),
@@ -88,13 +89,18 @@ impl<L: Link> Pump<L> {
             let is_busy = self.directory.is_busy();
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                changed = wishes.changed() => {
+                    let wish = *wishes.borrow_and_update();
+                    if changed.is_err() || wish != Wish::Run {
+                        return if changed.is_err() { Wish::Stop } else { wish };
+                    }
+                }
                 _ = second.tick() => {
                     self.events.cut_stalled(self.clock.now());
                     self.exporter.measure(self.directory.worker_stats());
                 }
                 ask = self.asks.recv() => {
-                    let Some(ask) = ask else { break };
+                    let Some(ask) = ask else { return Wish::Stop };
                     self.take(ask);
                     for _ in 1..ASKS_PER_TURN {
                         let Ok(ask) = self.asks.try_recv() else { break };
@@ -107,7 +113,30 @@ impl<L: Link> Pump<L> {
             self.directory.poll(self.clock.now());
             self.give();
         }
-        self.directory.into_links()
+    }
+
+    /// Takes no more calls and waits until nothing is on its way; calls that come meanwhile wait.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub(super) async fn quiesce(&mut self, at_most: Duration) -> Result<(), &'static str> {
+        let deadline = self.clock.now().after(at_most);
+        let mut busy = interval(BUSY_POLL);
+        loop {
+            if !self.directory.is_healthy() {
+                return Err("a worker has died; restart the mixer");
+            }
+            let now = self.clock.now();
+            self.directory.poll_quietly(now);
+            self.give();
+            if self.directory.is_quiet() {
+                return Ok(());
+            }
+            if now >= deadline {
+                return Err("commands do not end; try again");
+            }
+            busy.tick().await;
+        }
     }
 
     fn take(&mut self, ask: Ask) {

@@ -93,6 +93,7 @@ pub enum FromWorker<P> {
 struct Shared {
     stats: WorkerStats,
     stop: AtomicBool,
+    hand_over: AtomicBool,
 }
 
 /// Control's end.
@@ -193,6 +194,12 @@ impl<P> ControlEnd<P> {
         self.shared.stop.store(true, Ordering::Release);
     }
 
+    /// Asks the worker to end its loop and to give everything it has to whoever joins its thread.
+    pub fn hand_over(&self) {
+        self.shared.hand_over.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+
     /// Whether the worker's end is gone: it has stopped or died.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
@@ -205,6 +212,12 @@ impl<P> WorkerEnd<P> {
     #[must_use]
     pub fn stop_wanted(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether control wants what the worker has.
+    #[must_use]
+    pub fn hand_over_wanted(&self) -> bool {
+        self.stop_wanted() && self.shared.hand_over.load(Ordering::Relaxed)
     }
 
     /// The counters to publish.

@@ -1,5 +1,6 @@
 //! Packet I/O: one trait, several backends, chosen once in `main`; no dynamic dispatch per packet.
 
+pub mod inherit;
 pub mod report;
 pub mod sim;
 pub mod tap;
@@ -51,6 +52,24 @@ pub trait PacketIo: PacketSink {
 
     /// Counters of the backend.
     fn counters(&self) -> IoCounters;
+
+    /// Ends every receive, hands on what had arrived, and gives the open flows with what was prepared
+    /// for them. What arrives from now on waits where the next user of a flow finds it. Allocates:
+    /// for the end of a worker only.
+    fn hand_over(&mut self, on_datagram: impl FnMut(&Datagram<'_>)) -> Vec<OpenFlow<Self::Prepared>>;
+}
+
+/// An open flow on its way to another user.
+#[derive(Debug)]
+pub struct OpenFlow<P> {
+    /// Which.
+    pub flow: FlowId,
+    /// Its local address.
+    pub local: SocketAddr,
+    /// Where it sends, if anywhere.
+    pub remote: Option<SocketAddr>,
+    /// What was prepared for it.
+    pub prepared: P,
 }
 
 /// Longest UDP payload that is taken, on every backend; longer ones are dropped and counted.

@@ -21,7 +21,7 @@ use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
 use self::net::Net;
-use super::{IoCounters, PacketIo};
+use super::{IoCounters, OpenFlow, PacketIo};
 use crate::limits;
 
 /// What one direction does to datagrams.
@@ -316,5 +316,22 @@ impl PacketIo for SimIo {
 
     fn counters(&self) -> IoCounters {
         self.counters
+    }
+
+    fn hand_over(&mut self, mut on_datagram: impl FnMut(&Datagram<'_>)) -> Vec<OpenFlow<SimPrepared>> {
+        self.receive(u32::MAX, &mut on_datagram);
+        let mut open = Vec::new();
+        for (number, place) in (0..).zip(&mut self.flows) {
+            open.extend(place.take().map(|flow| {
+                self.net.borrow_mut().close(flow.local.port());
+                OpenFlow {
+                    flow: FlowId(number),
+                    local: flow.local,
+                    remote: flow.remote,
+                    prepared: flow.prepared,
+                }
+            }));
+        }
+        open
     }
 }

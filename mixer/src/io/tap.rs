@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
-use super::{IoCounters, PacketIo};
+use super::{IoCounters, OpenFlow, PacketIo};
 
 /// Packet I/O with a capture file.
 #[derive(Debug)]
@@ -148,6 +148,11 @@ impl<Io: PacketIo, W: Write> PacketIo for Tap<Io, W> {
 
     fn counters(&self) -> IoCounters {
         self.inner.counters()
+    }
+
+    fn hand_over(&mut self, mut on_datagram: impl FnMut(&Datagram<'_>)) -> Vec<OpenFlow<Io::Prepared>> {
+        let Self { inner, .. } = self;
+        inner.hand_over(|datagram| on_datagram(datagram))
     }
 }
 

@@ -6,8 +6,9 @@ use std::thread::JoinHandle;
 
 use core_affinity::CoreId;
 
+use super::hand_over::{Ended, ResumeError, Resumed};
 use super::{Worker, WorkerConfig, WorkerId};
-use crate::control::rings::{self, ControlEnd};
+use crate::control::rings::{self, ControlEnd, WorkerEnd};
 use crate::io::PacketIo;
 use crate::limits;
 use crate::placement;
@@ -19,21 +20,30 @@ pub struct WorkerHandle<P> {
     pub id: WorkerId,
     /// Control's end of its rings.
     pub link: ControlEnd<P>,
-    thread: JoinHandle<()>,
+    thread: Option<Thread<P>>,
 }
+
+/// Gives what the worker has when control asked for it.
+type Thread<P> = JoinHandle<Option<Box<Ended<P>>>>;
 
 impl<P> WorkerHandle<P> {
     /// Whether the thread has ended: after [`ControlEnd::stop`], or by a panic.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Stops the worker and waits for its thread; false when it had panicked. Boxes and sockets
     /// still in the rings are dropped here.
-    pub fn join(self) -> bool {
+    pub fn join(mut self) -> bool {
         self.link.stop();
-        self.thread.join().is_ok()
+        self.thread.take().is_none_or(|thread| thread.join().is_ok())
+    }
+
+    /// Waits for the thread of a worker that was told to hand over and gives what it had; `None` when
+    /// it had panicked. Its ring can be read afterwards.
+    pub fn ended(&mut self) -> Option<Box<Ended<P>>> {
+        self.thread.take()?.join().ok().flatten()
     }
 }
 
@@ -64,6 +74,14 @@ pub enum SpawnError {
         /// What it said.
         source: io::Error,
     },
+    /// It cannot go on with what was handed over.
+    #[error("worker {}: {source}", id.0)]
+    Resume {
+        /// Which worker.
+        id: WorkerId,
+        /// Why.
+        source: ResumeError,
+    },
     /// The thread ended before it had started up.
     #[error("worker {}: died at start", id.0)]
     Died {
@@ -84,43 +102,102 @@ where
     F: FnOnce() -> io::Result<Io> + Send + 'static,
 {
     let id = config.id;
-    let (control, worker_end) = rings::pair(limits::REQUEST_RING, limits::REPLY_RING);
+    let make = move |end| {
+        let io = open().map_err(|source| SpawnError::Io { id, source })?;
+        Ok(Worker::new(&config, io, end))
+    };
+    launch(config, make)?.running()
+}
+
+/// Starts a worker that goes on where another one ended. It may not run yet when this returns, so
+/// that several can start at once.
+///
+/// # Errors
+/// See [`SpawnError`].
+pub fn spawn_resumed<Io, F>(
+    config: WorkerConfig,
+    resumed: Resumed<Io::Prepared>,
+    open: F,
+) -> Result<Starting<Io::Prepared>, SpawnError>
+where
+    Io: PacketIo,
+    Io::Prepared: 'static,
+    F: FnOnce() -> io::Result<Io> + Send + 'static,
+{
+    let id = config.id;
+    launch(config, move |end| {
+        let io = open().map_err(|source| SpawnError::Io { id, source })?;
+        Worker::resume(&config, io, end, resumed).map_err(|source| SpawnError::Resume { id, source })
+    })
+}
+
+/// A worker on its way.
+#[derive(Debug)]
+pub struct Starting<P> {
+    handle: WorkerHandle<P>,
+    started: mpsc::Receiver<Result<(), SpawnError>>,
+}
+
+impl<P> Starting<P> {
+    /// Waits until it runs.
+    ///
+    /// # Errors
+    /// See [`SpawnError`].
+    pub fn running(self) -> Result<WorkerHandle<P>, SpawnError> {
+        match self.started.recv() {
+            Ok(Ok(())) => Ok(self.handle),
+            Ok(Err(error)) => Err(error),
+            Err(mpsc::RecvError) => Err(SpawnError::Died { id: self.handle.id }),
+        }
+    }
+}
+
+/// Gives a worker, made by `make` on its own thread, that thread.
+fn launch<Io, F>(config: WorkerConfig, make: F) -> Result<Starting<Io::Prepared>, SpawnError>
+where
+    Io: PacketIo,
+    Io::Prepared: 'static,
+    F: FnOnce(WorkerEnd<Io::Prepared>) -> Result<Worker<Io>, SpawnError> + Send + 'static,
+{
+    let id = config.id;
+    let (link, worker_end) = rings::pair(limits::REQUEST_RING, limits::REPLY_RING);
     let (started, starting) = mpsc::sync_channel(1);
+    let run = move || {
+        let worker = pin(&config).and_then(|()| {
+            if !config.spin && !placement::prefer_realtime() {
+                tracing::info!(
+                    worker = id.0,
+                    "no real-time priority: give CAP_SYS_NICE, or keep the worker's core free of others"
+                );
+            }
+            make(worker_end)
+        });
+        match worker {
+            Ok(mut worker) => {
+                // Nobody listening means that the starter has gone; the stop flag will tell.
+                let _ = started.send(Ok(()));
+                drop(started);
+                worker.run();
+                worker.is_to_hand_over().then(|| Box::new(worker.end()))
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                None
+            }
+        }
+    };
     let thread = std::thread::Builder::new()
         .name(format!("worker-{}", id.0))
-        .spawn(move || {
-            let worker = pin(&config).and_then(|()| {
-                if !config.spin && !placement::prefer_realtime() {
-                    tracing::info!(
-                        worker = id.0,
-                        "no real-time priority: give CAP_SYS_NICE, or keep the worker's core free of others"
-                    );
-                }
-                let io = open().map_err(|source| SpawnError::Io { id, source })?;
-                Ok(Worker::new(&config, io, worker_end))
-            });
-            match worker {
-                Ok(mut worker) => {
-                    // Nobody listening means that the starter has gone; the stop flag will tell.
-                    let _ = started.send(Ok(()));
-                    drop(started);
-                    worker.run();
-                }
-                Err(error) => {
-                    let _ = started.send(Err(error));
-                }
-            }
-        })
+        .spawn(run)
         .map_err(|source| SpawnError::Thread { id, source })?;
-    match starting.recv() {
-        Ok(Ok(())) => Ok(WorkerHandle {
+    Ok(Starting {
+        handle: WorkerHandle {
             id,
-            link: control,
-            thread,
-        }),
-        Ok(Err(error)) => Err(error),
-        Err(mpsc::RecvError) => Err(SpawnError::Died { id }),
-    }
+            link,
+            thread: Some(thread),
+        },
+        started: starting,
+    })
 }
 
 fn pin(config: &WorkerConfig) -> Result<(), SpawnError> {

@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mixer_engine::counters::Counters;
+use serde::{Deserialize, Serialize};
 
 use crate::io::IoCounters;
 
 /// Counters of the worker's loop itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerCounters {
     /// Turns of the loop.
     pub turns: u64,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mixer::config::{Config, PortRange};
 use mixer::control::random::Random;
 use mixer::placement;
-use mixer::server::Server;
+use mixer::server::{Privileges, Server};
 use serde_json::{Value, json};
 
 use http::{Answer, Events};
@@ -33,7 +33,7 @@ impl Mixer {
         config.limits.conferences = 16;
         change(&mut config);
         Self {
-            server: Server::start(config).unwrap(),
+            server: Server::start(config, Privileges::Keep).unwrap(),
             commands: std::cell::Cell::new(0),
         }
     }

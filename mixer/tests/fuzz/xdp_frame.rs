@@ -34,7 +34,7 @@ const BLOCKS: [PortBlock; 2] = [
 ///
 /// An operation is a byte: 0 to 3 open, 4 to 7 close a flow, 8 to 11 send on it, 12 flush, 13 receive;
 /// any other says how many of the following bytes are a frame that arrives.
-pub fn exercise(input: &[u8]) {
+pub(crate) fn exercise(input: &[u8]) {
     let (queue, mut kernel) = XskQueue::plain(SIZES).expect("memory");
     let (worker_end, mut scout) = errand::pair();
     let _ = scout.tell(News::Table(Box::new(table())));

@@ -6,12 +6,18 @@
 //! rules out the look-ahead of Appendix I: the joint at the beginning of a loss is smoothed by
 //! letting the step there die away within 2 ms.
 
+use serde::{Deserialize, Serialize};
+
+use crate::engine::state::packed;
+
 /// Conceals the losses of one endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Concealer {
     /// What was heard, newest last.
+    #[serde(with = "packed::samples")]
     history: [i16; HISTORY],
     /// What is repeated.
+    #[serde(with = "packed::samples")]
     cycle: [i16; PERIOD_MAX],
     period: u16,
     /// Next sample of the cycle.
@@ -69,6 +75,13 @@ impl Concealer {
             *sample = limit(mixed);
         }
         self.lost = 0;
+    }
+
+    /// Clears what will not be read again, so that the state is short.
+    pub(crate) fn tidy(&mut self) {
+        if self.lost == 0 {
+            self.cycle = [0; PERIOD_MAX];
+        }
     }
 
     fn remember(&mut self, samples: &[i16]) {

@@ -9,7 +9,10 @@
 //! which is exact because every codec here has a fixed number of bytes per sample. Packet times of
 //! 10 and 30 ms keep an even pace by sending every packet that ends with a frame half a tick later.
 
+use serde::{Deserialize, Serialize};
+
 use crate::counters::{Counters, DropReason};
+use crate::engine::state::packed;
 use crate::media::{Codec, MediaPlan};
 use crate::mix::FRAME_SAMPLES;
 use crate::packet::{FlowId, PacketSink};
@@ -21,7 +24,7 @@ const UNITS_PER_FRAME: usize = FRAME_SAMPLES / UNIT_SAMPLES;
 /// At most this much waits from one tick to the next: 40 ms of L16.
 const PENDING_BYTES: usize = 4 * UNIT_SAMPLES * 2;
 /// Contributing sources of one packet, loudest first.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct CsrcList {
     len: u8,
     ids: [u32; CSRC_MAX],
@@ -57,7 +60,8 @@ impl CsrcList {
 }
 
 /// How packets are cut and labelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename = "SendFormat")]
 struct Format {
     payload_type: u8,
     unit_bytes: u16,
@@ -68,7 +72,7 @@ struct Format {
 }
 
 /// The outgoing stream of one endpoint. The hot part comes first and fills one cache line.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Sender {
     flow: FlowId,
     ssrc: u32,
@@ -88,9 +92,10 @@ pub(crate) struct Sender {
 }
 
 /// Encoded samples that wait for their packet to fill.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Waiting {
     csrc: CsrcList,
+    #[serde(with = "packed::bytes")]
     payload: [u8; PENDING_BYTES],
 }
 
@@ -142,6 +147,14 @@ impl Sender {
     /// Whether a packet waits for the half tick.
     pub(crate) fn is_deferred(&self) -> bool {
         self.deferred
+    }
+
+    /// Clears what will not be read again, so that the state is short.
+    pub(crate) fn tidy(&mut self) {
+        let waiting = usize::from(self.pending_units) * usize::from(self.format.unit_bytes);
+        if let Some(stale) = self.waiting.payload.get_mut(waiting..) {
+            stale.fill(0);
+        }
     }
 
     /// Follows a new media description from the next sample on. What still waits leaves first, in

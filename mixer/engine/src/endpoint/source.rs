@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::{MediaPlan, SourceRule};
 use crate::time::Timestamp;
 
 /// An address and port in one form: IPv4 and IPv4-mapped IPv6 are equal, scope and flow label do
 /// not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Peer {
     address: u128,
     port: u16,
@@ -56,7 +58,8 @@ pub(crate) struct Sighting {
     pub(crate) at: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename = "LearningCandidate")]
 struct Candidate {
     peer: Peer,
     ssrc: u32,
@@ -64,7 +67,7 @@ struct Candidate {
     seen: u8,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Learning {
     allowed: [Option<IpAddr>; 4],
     until: Timestamp,
@@ -72,7 +75,8 @@ struct Learning {
 }
 
 /// State of the source rule of one endpoint.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "SourceFilter")]
 pub(crate) struct Source {
     accepted: Option<Peer>,
     learning: Option<Learning>,

@@ -31,6 +31,11 @@ impl Calendar {
         }
     }
 
+    /// All phases, each in the order in which its conferences tick.
+    pub(crate) fn lists(&self) -> &[Vec<ConferenceIndex>] {
+        &self.phases
+    }
+
     /// The `place`th conference of a phase.
     pub(crate) fn get(&self, phase: usize, place: usize) -> Option<ConferenceIndex> {
         self.phases.get(phase)?.get(place).copied()

@@ -30,6 +30,20 @@ impl Events {
         }
     }
 
+    /// All of them, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Event> {
+        self.waiting.iter()
+    }
+
+    /// Takes one back that was counted before.
+    pub(crate) fn put_back(&mut self, event: Event, counters: &mut Counters) {
+        if self.waiting.len() < self.capacity {
+            self.waiting.push_back(event);
+        } else {
+            counters.events_lost += 1;
+        }
+    }
+
     pub(crate) fn poll(&mut self) -> Option<Event> {
         self.waiting.pop_front()
     }
@@ -47,6 +61,10 @@ impl RetiredBoxes {
         Self {
             waiting: VecDeque::with_capacity(places),
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     pub(crate) fn push(&mut self, at: EndpointIndex, retired: Retired) {

@@ -19,6 +19,10 @@ impl Members {
         count: 0,
     };
 
+    pub(crate) fn nobody() -> Self {
+        Self::NONE
+    }
+
     /// Whether nobody is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0

@@ -4,10 +4,13 @@
 //! opened here and closed once: with an outcome, or as not owed when it turns out that the source
 //! had sent nothing for it.
 
+use serde::{Deserialize, Serialize};
+
 use super::FRAME_SAMPLES;
 use crate::counters::{Counters, FrameOutcome};
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename = "OpenFrame")]
 struct Open {
     /// Extended timestamp of its first sample.
     begins: u64,
@@ -29,12 +32,43 @@ enum Close {
 }
 
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(from = "OpenFrames", into = "OpenFrames")]
 pub(super) struct Ledger {
     open: [Open; OPEN_MAX],
     count: usize,
     /// Frames closed as not owed.
     not_owed: u64,
+}
+
+/// A ledger in the state.
+#[derive(Serialize, Deserialize)]
+struct OpenFrames {
+    open: Vec<Open>,
+    not_owed: u64,
+}
+
+impl From<Ledger> for OpenFrames {
+    fn from(ledger: Ledger) -> Self {
+        Self {
+            open: ledger.open.into_iter().take(ledger.count).collect(),
+            not_owed: ledger.not_owed,
+        }
+    }
+}
+
+impl From<OpenFrames> for Ledger {
+    fn from(state: OpenFrames) -> Self {
+        let mut ledger = Self {
+            not_owed: state.not_owed,
+            ..Self::default()
+        };
+        for (place, open) in ledger.open.iter_mut().zip(&state.open) {
+            *place = *open;
+        }
+        ledger.count = state.open.len().min(OPEN_MAX);
+        ledger
+    }
 }
 
 impl Ledger {

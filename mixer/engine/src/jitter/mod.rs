@@ -20,6 +20,8 @@ mod source;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use self::ledger::Ledger;
 use self::pace::{LateHistory, SlackWindow};
 use self::slots::Slots;
@@ -113,7 +115,7 @@ pub struct Pulled<'a> {
 }
 
 /// Counters of one buffer since its construction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JitterCounters {
     /// Packets kept.
     pub received: u64,
@@ -132,7 +134,7 @@ pub struct JitterCounters {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct JitterBuffer {
     slots: Slots,
     tracker: Tracker,
@@ -164,8 +166,8 @@ pub struct JitterBuffer {
 }
 
 /// Where the playout stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Phase {
     /// Nothing has come yet.
     Idle,
     /// A first packet waits for the first tick from then on.
@@ -255,6 +257,11 @@ impl JitterBuffer {
         self.insertions = 0;
         self.silent_ticks = 0;
         self.last_tick = None;
+    }
+
+    /// Clears what will not be read again, so that the state is short.
+    pub(crate) fn tidy(&mut self) {
+        self.concealer.tidy();
     }
 
     /// SSRC of the source; absent before its first packet.

@@ -1,7 +1,9 @@
 //! When packets come, measured against their ticks.
 
+use serde::{Deserialize, Serialize};
+
 /// Lateness of the recent packets.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct LateHistory {
     /// Newest in bit 0: 1 = late.
     bits: u64,
@@ -27,14 +29,14 @@ const LATE_MAX: u32 = 2;
 
 /// Smallest and largest slack (from arrival to tick, microseconds) of the last three to four
 /// seconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct SlackWindow {
     current: Extent,
     past: [Extent; 3],
     ticks: u8,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Extent {
     min: i32,
     max: i32,

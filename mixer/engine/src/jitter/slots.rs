@@ -1,10 +1,14 @@
 //! Fixed slots for payloads, by extended sequence number.
 
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::engine::state::packed::Bytes;
 use crate::media::Codec;
 use crate::time::Timestamp;
 
 /// A packet that waits in a slot.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Stored {
     /// Extended sequence number.
     pub(super) sequence: u64,
@@ -33,6 +37,48 @@ pub(super) struct Slots {
     occupied: u32,
     /// Lowest sequence number that may still be stored.
     next: u64,
+}
+
+/// Slots in the state: only what is occupied.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Slots")]
+struct Occupied<'a> {
+    slots: u8,
+    payload_bytes: u16,
+    next: u64,
+    #[serde(borrow)]
+    waiting: Vec<(Stored, Bytes<'a>)>,
+}
+
+impl Serialize for Slots {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let occupied = (0..self.stored.len()).filter(|index| self.occupied >> index & 1 != 0);
+        let waiting = occupied
+            .filter_map(|index| Some((*self.stored.get(index)?, Bytes(self.payload(index).into()))))
+            .collect();
+        Occupied {
+            slots: u8::try_from(self.stored.len()).unwrap_or(u8::MAX),
+            payload_bytes: u16::try_from(self.payload_bytes).unwrap_or(u16::MAX),
+            next: self.next,
+            waiting,
+        }
+        .serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Slots {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let state = Occupied::deserialize(from)?;
+        let mut slots = Self::new(state.slots, state.payload_bytes);
+        slots.next = state.next;
+        for (stored, payload) in state.waiting {
+            if usize::from(stored.length) != payload.0.len() || !slots.store(stored, &payload.0) {
+                return Err(D::Error::custom("a packet that fits no slot"));
+            }
+        }
+        slots.next = state.next;
+        Ok(slots)
+    }
 }
 
 impl Slots {

@@ -1,5 +1,7 @@
 //! Which source is heard, and where in its sequence a packet stands (RFC 3550 A.1).
 
+use serde::{Deserialize, Serialize};
+
 use super::PacketMeta;
 
 /// A packet's place in the sequence of its source. All numbers are extended.
@@ -30,7 +32,7 @@ pub(super) enum Order {
 }
 
 /// Follows one endpoint's source.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tracker {
     source: Option<Source>,
     candidate: Option<Candidate>,
@@ -38,7 +40,8 @@ pub(super) struct Tracker {
     lost_before: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename = "RtpSource")]
 struct Source {
     ssrc: u32,
     first: u64,
@@ -52,7 +55,8 @@ struct Source {
 }
 
 /// What the next packet must be to prove a new source or a jump.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename = "SourceCandidate")]
 struct Candidate {
     ssrc: u32,
     sequence: u16,

@@ -1,7 +1,9 @@
 //! Gain of an endpoint into the mix.
 
+use serde::{Deserialize, Serialize};
+
 /// A gain. The default, 0 dB, leaves samples untouched.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
     factor: f32,
 }

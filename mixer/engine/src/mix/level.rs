@@ -1,5 +1,7 @@
 //! Loudness of a frame, and whether somebody talks.
 
+use serde::{Deserialize, Serialize};
+
 /// Mean square of a full-scale square wave: 0 dBov (RFC 6464 3).
 const FULL_SCALE: f32 = 32_767.0 * 32_767.0;
 
@@ -31,7 +33,7 @@ fn square(sample: i16) -> u32 {
 }
 
 /// Decides whether an endpoint talks from the levels of its frames.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct TalkDetector {
     talking: bool,
     /// Last three frames, newest in bit 0: 1 = loud.

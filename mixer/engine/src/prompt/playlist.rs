@@ -1,19 +1,27 @@
 //! The plays of one target, mixed into one signal.
 
+use serde::{Deserialize, Serialize};
+
 use super::tone::Tone;
 use crate::command::{Play, PlayId, PlaySource, Refusal};
+use crate::engine::state::packed;
+
+/// Number of a prompt that nobody has named.
+pub(crate) const NO_PROMPT: u32 = u32::MAX;
 
 /// Samples of one tick.
 const FRAME: usize = 160;
 
 /// Up to `N` plays at once.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Plays<const N: usize> {
+    #[serde(with = "packed::places")]
     running: [Option<Running>; N],
 }
 
 /// One play under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename = "RunningPlay")]
 struct Running {
     id: PlayId,
     source: Source,
@@ -21,12 +29,16 @@ struct Running {
     turns: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Source {
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename = "RunningSource")]
+pub(crate) enum Source {
     Tone(Tone),
     Pcm {
+        #[serde(skip)]
         samples: &'static [i16],
         position: usize,
+        /// What the samples are called in the state; has no meaning between exports.
+        prompt: u32,
     },
 }
 
@@ -57,7 +69,11 @@ impl<const N: usize> Plays<N> {
                 attenuation_db,
                 duration_ms,
             } => Source::Tone(Tone::new(hertz, attenuation_db, duration_ms)),
-            PlaySource::Pcm(samples) => Source::Pcm { samples, position: 0 },
+            PlaySource::Pcm(samples) => Source::Pcm {
+                samples,
+                position: 0,
+                prompt: NO_PROMPT,
+            },
         };
         *place = Some(Running {
             id: play.id,
@@ -72,6 +88,39 @@ impl<const N: usize> Plays<N> {
         for place in &mut self.running {
             if place.is_some_and(|running| play.is_none_or(|id| id == running.id)) {
                 stopped(place.take().map_or(PlayId(0), |running| running.id));
+            }
+        }
+    }
+
+    /// Writes beside every prompt what it is called in the state.
+    pub(crate) fn name_prompts(&mut self, mut number_of: impl FnMut(&'static [i16]) -> Option<u32>) {
+        for running in self.running.iter_mut().flatten() {
+            if let Source::Pcm { samples, prompt, .. } = &mut running.source {
+                *prompt = number_of(samples).unwrap_or(NO_PROMPT);
+            }
+        }
+    }
+
+    /// Gives every prompt its samples again. A play of one that is not known ends; `stopped` gets it.
+    pub(crate) fn find_prompts(
+        &mut self,
+        mut prompt_of: impl FnMut(u32) -> Option<&'static [i16]>,
+        mut stopped: impl FnMut(PlayId),
+    ) {
+        for place in &mut self.running {
+            let Some(Running {
+                id,
+                source: Source::Pcm { samples, prompt, .. },
+                ..
+            }) = place
+            else {
+                continue;
+            };
+            if let Some(found) = prompt_of(*prompt) {
+                *samples = found;
+            } else {
+                stopped(*id);
+                *place = None;
             }
         }
     }
@@ -150,7 +199,9 @@ impl Source {
     fn fill(&mut self, out: &mut [i16]) -> usize {
         match self {
             Self::Tone(tone) => tone.fill(out),
-            Self::Pcm { samples, position } => {
+            Self::Pcm {
+                samples, position, ..
+            } => {
                 let rest = samples.get(*position..).unwrap_or_default();
                 for (sample, from) in out.iter_mut().zip(rest) {
                     *sample = *from;
@@ -165,7 +216,9 @@ impl Source {
     fn has_ended(&self) -> bool {
         match self {
             Self::Tone(tone) => tone.has_ended(),
-            Self::Pcm { samples, position } => *position >= samples.len(),
+            Self::Pcm {
+                samples, position, ..
+            } => *position >= samples.len(),
         }
     }
 

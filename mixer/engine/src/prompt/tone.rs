@@ -1,10 +1,12 @@
 //! Sine tones with soft edges.
 
+use serde::{Deserialize, Serialize};
+
 /// Samples of a soft edge: 5 ms.
 const EDGE: u32 = 40;
 
 /// A sine of fixed length. Phase-continuous however it is cut into frames.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Tone {
     /// Current angle: 2^32 is a full turn.
     phase: u32,

@@ -16,7 +16,7 @@ use mixer_engine::time::Timestamp;
 
 use super::entries::{Action, ConferenceEntry, EndpointEntry, Place, Presence};
 use super::start::{Started, internal, no_conference, no_headroom};
-use super::{CONFERENCE_LOAD, Directory, Link, busy};
+use super::{CONFERENCE_LOAD, Directory, Link, busy, fingerprint};
 use crate::control::answers::Reply;
 use crate::control::call::media_plan;
 use crate::control::rings::IoChange;
@@ -132,7 +132,7 @@ impl<L: Link, W> Directory<L, W> {
         name: &str,
         body: &CreateEndpoint,
     ) -> Started {
-        let created_with = self.fingerprint(&body.media);
+        let created_with = fingerprint(&body.media);
         let found = self.conferences.get_key_value(conference);
         let (conference, holder) = found
             .filter(|(_, holder)| holder.ending.is_none())
@@ -211,7 +211,7 @@ impl<L: Link, W> Directory<L, W> {
         let plan = media
             .map(|media| media_plan(media, self.setup.address))
             .transpose()?;
-        let (local_port, prepared) = self.prepare_port(now, worker)?;
+        let (local_port, prepared) = self.prepare_port(now, worker, plan.map(|plan| plan.remote))?;
         let setup = EndpointSetup {
             local_port,
             ssrc: self.fresh_ssrc(),
@@ -266,17 +266,27 @@ impl<L: Link, W> Directory<L, W> {
     }
 
     /// Takes a port that can be bound. One that somebody else holds rests like a released one.
-    fn prepare_port(&mut self, now: Timestamp, worker: usize) -> Result<(u16, L::Prepared), Problem> {
+    fn prepare_port(
+        &mut self,
+        now: Timestamp,
+        worker: usize,
+        remote: Option<SocketAddr>,
+    ) -> Result<(u16, L::Prepared), Problem> {
         let Some(table) = self.workers.get_mut(worker) else {
             return Err(internal("no such worker"));
         };
+        let (address, prefers) = (self.setup.address, &self.ports.prefers);
+        let suits = |port| match (prefers, remote) {
+            (Some(prefers), Some(remote)) => prefers(remote, SocketAddr::new(address, port)),
+            (None, _) | (_, None) => true,
+        };
         for _ in 0..PORT_TRIES {
-            let port = table.ports.take(now, &mut self.random).map_err(|none| {
+            let port = table.ports.take(now, &mut self.random, suits).map_err(|none| {
                 let seconds = none.wait.map_or(30, |wait| wait.as_secs().saturating_add(1));
                 Problem::new(ProblemKind::NoPorts, "no RTP port is free; widen io.ports")
                     .retry_after(u32::try_from(seconds).unwrap_or(30))
             })?;
-            match (self.prepare)(SocketAddr::new(self.setup.address, port)) {
+            match (self.ports.prepare)(SocketAddr::new(address, port)) {
                 Ok(prepared) => return Ok((port, prepared)),
                 Err(error) => {
                     table.ports.release(now, port);

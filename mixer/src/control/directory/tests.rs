@@ -1,5 +1,8 @@
 mod capacity;
 mod puppet;
+mod state;
+
+use std::net::SocketAddr;
 
 use std::collections::BTreeSet;
 
@@ -45,14 +48,18 @@ type Tested = Directory<ControlEnd<SimPrepared>, u32>;
 
 fn directory(setup: Setup, links: Vec<(ControlEnd<SimPrepared>, PortBlock)>) -> (Tested, Arc<EventLog>) {
     let events = EventLog::new(1000);
-    let prepare: Prepare<SimPrepared> = Box::new(|local| Ok(SimPrepared(local)));
+    let ports = PortWork {
+        prepare: Box::new(|local| Ok(SimPrepared(local))),
+        adopt: Box::new(|_, local| Ok(SimPrepared(local))),
+        prefers: None,
+    };
     let random = Random::seeded(5);
     let directory = Directory::new(
         setup,
         links,
         random,
         Prompts::synthesised(),
-        prepare,
+        ports,
         Arc::clone(&events),
     );
     (directory, events)

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 
 use mixer_engine::packet::FlowId;
 
-use super::address::RawAddress;
+use super::address::{self, RawAddress};
 use super::socket::UringPrepared;
+use crate::io::OpenFlow;
 
 /// A place in the file table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +176,27 @@ impl Flows {
     /// before it is released.
     pub(super) fn next_closed(&mut self) -> Option<Place> {
         self.closed.pop_front().map(Place)
+    }
+
+    /// All open flows with their sockets; they are not open here any more. Nothing of theirs may be
+    /// with the kernel.
+    pub(super) fn take_open(&mut self) -> Vec<OpenFlow<UringPrepared>> {
+        let mut open = Vec::new();
+        for (flow, place) in (0..).zip(&mut self.flows) {
+            let place = std::mem::replace(place, NOWHERE);
+            let Some(entry) = self.places.get_mut(place as usize) else {
+                continue;
+            };
+            entry.state = State::Closed;
+            let remote = entry.remote.take();
+            open.extend(entry.prepared.take().map(|prepared| OpenFlow {
+                flow: FlowId(flow),
+                local: prepared.local(),
+                remote: remote.and_then(|raw| address::parse(&raw.bytes[..usize::from(raw.length)])),
+                prepared,
+            }));
+        }
+        open
     }
 
     /// Places whose receive is with the kernel, or may be.

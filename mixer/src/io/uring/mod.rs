@@ -31,7 +31,7 @@ use self::address::{ADDRESS_LENGTH, RawAddress};
 use self::buffers::{ReceiveBuffers, SendBuffers};
 use self::flows::{Flows, Place, State};
 use self::ring::Ring;
-use super::{IoCounters, PacketIo};
+use super::{IoCounters, OpenFlow, PacketIo};
 use crate::clock::Clock;
 use crate::limits;
 pub use ring::Mode;
@@ -154,6 +154,16 @@ impl UringIo {
                 return;
             }
         }
+    }
+
+    /// Cancels every receive.
+    fn cancel_all(&mut self) {
+        let timeout = Some(Timespec::from(Duration::from_millis(100)));
+        // Not found means that nothing is left to cancel; their last completions may be on their way.
+        let _ = self
+            .ring
+            .submitter()
+            .register_sync_cancel(timeout, CancelBuilder::any());
     }
 
     fn submit(&mut self) {
@@ -308,6 +318,21 @@ impl PacketIo for UringIo {
     fn counters(&self) -> IoCounters {
         self.counters
     }
+
+    fn hand_over(&mut self, mut on_datagram: impl FnMut(&Datagram<'_>)) -> Vec<OpenFlow<UringPrepared>> {
+        self.submit();
+        for round in 0..DROP_ROUNDS {
+            self.cancel_all();
+            if round > 0 {
+                self.ring.sleep(Duration::from_micros(200));
+            }
+            while self.receive(limits::RECEIVE_BUDGET, &mut on_datagram) > 0 {}
+            if self.flows.in_flight() == 0 {
+                break;
+            }
+        }
+        self.flows.take_open()
+    }
 }
 
 impl Drop for UringIo {
@@ -316,12 +341,10 @@ impl Drop for UringIo {
     fn drop(&mut self) {
         self.submit();
         for _ in 0..DROP_ROUNDS {
-            let timeout = Some(Timespec::from(Duration::from_millis(100)));
-            // Not found means that nothing is left to cancel; their last completions may be on their way.
-            let _ = self
-                .ring
-                .submitter()
-                .register_sync_cancel(timeout, CancelBuilder::any());
+            if self.flows.in_flight() == 0 {
+                break;
+            }
+            self.cancel_all();
             self.ring.sleep(Duration::from_millis(1));
             let flows = &mut self.flows;
             while let Some(completion) = self.ring.next() {
@@ -330,9 +353,6 @@ impl Drop for UringIo {
                 {
                     flows.receive_ended(place);
                 }
-            }
-            if self.flows.in_flight() == 0 {
-                break;
             }
         }
     }

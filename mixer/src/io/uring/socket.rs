@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use crate::io::inherit::{self, KeepOpen};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// A bound UDP socket on its way into a worker's ring, or back. Dropping it frees the port.
@@ -21,8 +22,40 @@ impl UringPrepared {
         self.local
     }
 
+    /// Lets the socket stay open when this process executes another program, if `self` lives until
+    /// then, and tells the number that [`Self::inherit`] wants there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn keep(&self) -> io::Result<RawFd> {
+        inherit::keep(&self.socket)
+    }
+
+    /// A socket that the program before this one kept, bound to `local`.
+    ///
+    /// # Errors
+    /// The number is no socket that was kept, or one that is bound elsewhere.
+    pub fn inherit(fd: RawFd, local: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::from(inherit::adopt(fd)?);
+        let bound = socket.local_addr()?;
+        if bound != local {
+            return Err(io::Error::other(format!(
+                "it is bound to {bound} instead of {local}"
+            )));
+        }
+        Ok(Self { socket, local })
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+impl KeepOpen for UringPrepared {
+    fn keep_open(self) -> io::Result<Option<RawFd>> {
+        let number = self.keep()?;
+        std::mem::forget(self);
+        Ok(Some(number))
     }
 }
 

@@ -198,3 +198,58 @@ fn peers_that_do_not_exist_do_no_harm() {
     phone.send_to(b"still here", local).unwrap();
     assert_eq!(gather(&mut io, 1, 5_000).len(), 1);
 }
+
+#[test]
+fn what_arrives_before_during_and_after_a_hand_over_is_received_once_and_in_order() {
+    let mut first = io(4);
+    let local = open(&mut first, 2, "127.0.0.1");
+    let phone = phone("127.0.0.1");
+    first.set_remote(FlowId(2), phone.local_addr().unwrap());
+    let mut got = Vec::new();
+    let mut number = 0_u8..;
+    let mut send = |count: usize| {
+        for number in number.by_ref().take(count) {
+            phone.send_to(&[number], local).unwrap();
+        }
+    };
+    send(20);
+    got.extend(
+        gather(&mut first, 5, 5_000)
+            .into_iter()
+            .map(|(_, _, payload)| payload[0]),
+    );
+    send(20);
+    let mut flows = first.hand_over(|datagram| got.push(datagram.payload[0]));
+    let before = got.len();
+    send(20);
+    drop(first);
+    let flow = flows.pop().unwrap();
+    assert_eq!((flow.flow, flow.local), (FlowId(2), local));
+    assert_eq!(flow.remote, Some(phone.local_addr().unwrap()));
+    assert!(flows.is_empty());
+
+    // As by another program: the socket's number is all that is left of it.
+    let number = flow.prepared.keep().unwrap();
+    std::mem::forget(flow.prepared);
+    let prepared = UringPrepared::inherit(number, local).unwrap();
+    let mut second = io(4);
+    second.open_flow(FlowId(2), local, prepared).unwrap();
+    send(20);
+    second.flush();
+    got.extend(
+        gather(&mut second, 80 - before, 5_000)
+            .into_iter()
+            .map(|(_, _, payload)| payload[0]),
+    );
+    assert_eq!(got, (0..80).collect::<Vec<u8>>(), "{before} before the hand-over");
+    assert!(before >= 20);
+}
+
+#[test]
+fn a_socket_bound_elsewhere_is_not_inherited() {
+    let prepared = bind("127.0.0.1:0".parse().unwrap(), &BindOptions::default()).unwrap();
+    let number = prepared.keep().unwrap();
+    std::mem::forget(prepared);
+    let error = UringPrepared::inherit(number, "127.0.0.1:1".parse().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("bound to"), "{error}");
+}

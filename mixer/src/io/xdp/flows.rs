@@ -114,6 +114,15 @@ impl Flows {
         }
     }
 
+    /// Closes all flows, for the end of the worker.
+    pub(super) fn take_all(&mut self) -> Vec<(FlowId, Flow)> {
+        self.ports.fill(NOBODY);
+        let places = (0..).map(FlowId).zip(&mut self.flows);
+        places
+            .filter_map(|(flow, place)| Some((flow, place.take()?)))
+            .collect()
+    }
+
     /// Closes a flow.
     pub(super) fn close(&mut self, flow: FlowId) -> Option<Flow> {
         let closed = self.flows.get_mut(flow.0 as usize)?.take()?;

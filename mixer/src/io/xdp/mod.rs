@@ -40,7 +40,7 @@ use self::flows::{Exit, Flow, Flows, SocketState};
 use self::frame::{HEADERS_MAX, Refused, Template};
 use self::queue::XskQueue;
 use super::uring::{UringConfig, UringIo};
-use super::{IoCounters, PAYLOAD_MAX, PacketIo};
+use super::{IoCounters, OpenFlow, PAYLOAD_MAX, PacketIo};
 use crate::clock::Clock;
 use crate::handoff::{Handed, Mesh};
 use crate::limits;
@@ -401,6 +401,28 @@ impl PacketIo for XdpIo {
             handoff_full: own.handoff_full,
             ..local
         }
+    }
+
+    fn hand_over(&mut self, mut on_datagram: impl FnMut(&Datagram<'_>)) -> Vec<OpenFlow<XdpPrepared>> {
+        while self.receive(limits::RECEIVE_BUDGET, &mut on_datagram) > 0 {}
+        let mut sockets = self.local.hand_over(&mut on_datagram);
+        for queue in &mut self.queues {
+            queue.end();
+        }
+        let mut open = Vec::new();
+        for (flow, closed) in self.flows.take_all() {
+            let mut prepared = closed.prepared;
+            if let Some(place) = sockets.iter().position(|open| open.flow == flow) {
+                prepared.socket = Some(sockets.swap_remove(place).prepared);
+            }
+            open.push(OpenFlow {
+                flow,
+                local: closed.local,
+                remote: closed.remote,
+                prepared,
+            });
+        }
+        open
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, XskMap};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfError};
+use serde::{Deserialize, Serialize};
 use xdp_abi::{Address, Settings, Verdict};
 
 /// Why the program could not be loaded.
@@ -38,7 +39,7 @@ pub enum LoadError {
 }
 
 /// In which place of the kernel the program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttachMode {
     /// In the driver, before the kernel makes anything of a frame.
     Driver,

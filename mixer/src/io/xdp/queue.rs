@@ -7,15 +7,17 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use super::memory::{Mapping, memory_file};
 use super::rings::{self, Consumer, Descriptor, Producer};
 use super::socket::{CopyMode, Kick, QueueId, XskSocket};
 
 /// How many chunks a queue has. Both are powers of two; `receive` may be 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSizes {
     /// Chunks for received frames.
     pub receive: u32,
@@ -52,8 +54,16 @@ pub struct XskQueue {
     queued: u32,
     down: bool,
     counters: QueueCounters,
-    /// Frames received on this socket, for whoever compares that with what the program redirected.
-    arrived: Arc<AtomicU64>,
+    shared: Arc<QueueShared>,
+}
+
+/// What a queue shares with whoever looks after its socket.
+#[derive(Debug, Default)]
+pub struct QueueShared {
+    /// Frames received, to be compared with what the program redirected.
+    pub(super) arrived: AtomicU64,
+    /// Transmit chunks in nobody's hands, once the queue has ended.
+    pub(super) rest: Mutex<Vec<u32>>,
 }
 
 /// A queue with what its process must keep to hand it on.
@@ -67,8 +77,8 @@ pub struct OpenQueue {
     pub memory: OwnedFd,
     /// How its frames travel.
     pub mode: CopyMode,
-    /// Frames received.
-    pub arrived: Arc<AtomicU64>,
+    /// What the queue shares with it.
+    pub shared: Arc<QueueShared>,
 }
 
 /// A chunk to write a frame into, on its way to [`XskQueue::commit`].
@@ -100,19 +110,69 @@ impl XskQueue {
             queued: 0,
             down: false,
             counters: QueueCounters::default(),
-            arrived: Arc::default(),
+            shared: Arc::default(),
         };
         queue.fill_up();
         let mode = socket.bind(at, zero_copy)?;
         let socket = Arc::new(socket);
         queue.socket = Some(Arc::clone(&socket));
         Ok(OpenQueue {
-            arrived: Arc::clone(&queue.arrived),
+            shared: Arc::clone(&queue.shared),
             queue,
             socket,
             memory: file,
             mode,
         })
+    }
+
+    /// A queue that the program before this one had in service: its socket, its packet memory, and
+    /// the transmit chunks that were in nobody's hands.
+    ///
+    /// # Errors
+    /// What the kernel says, or sizes that do not fit.
+    pub fn inherit(
+        socket: Arc<XskSocket>,
+        memory: OwnedFd,
+        sizes: QueueSizes,
+        free: Vec<u32>,
+        mode: CopyMode,
+    ) -> io::Result<OpenQueue> {
+        let pages = Arc::new(Mapping::of(memory.as_raw_fd(), sizes.bytes(), 0)?);
+        let mapped = socket.map(sizes.receive, sizes.transmit)?;
+        let chunks = sizes.transmit_chunks();
+        if free.len() > sizes.transmit as usize || !free.iter().all(|chunk| chunks.contains(chunk)) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut all = Vec::with_capacity(sizes.transmit as usize);
+        all.extend(free);
+        let queue = Self {
+            receive: mapped.receive,
+            fill: mapped.fill,
+            transmit: mapped.transmit,
+            completion: mapped.completion,
+            memory: pages,
+            socket: Some(Arc::clone(&socket)),
+            sizes,
+            free: all,
+            queued: 0,
+            down: false,
+            counters: QueueCounters::default(),
+            shared: Arc::default(),
+        };
+        Ok(OpenQueue {
+            shared: Arc::clone(&queue.shared),
+            queue,
+            socket,
+            memory,
+            mode,
+        })
+    }
+
+    /// Ends the queue for this program: what was committed leaves, and the free chunks are told to
+    /// whoever looks after the socket. The rings stay as they are.
+    pub(super) fn end(&mut self) {
+        self.flush();
+        *self.shared.rest.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.free);
     }
 
     /// A queue on memory of our own, and the kernel's ends of it, for whoever plays the kernel.
@@ -137,7 +197,7 @@ impl XskQueue {
             queued: 0,
             down: false,
             counters: QueueCounters::default(),
-            arrived: Arc::default(),
+            shared: Arc::default(),
         };
         queue.fill_up();
         let kernel = PlayedKernel {
@@ -183,8 +243,8 @@ impl XskQueue {
             self.fill.publish();
             self.counters.received += u64::from(taken);
             // One writer, so no read-modify-write is needed.
-            let arrived = self.arrived.load(Ordering::Relaxed) + u64::from(taken);
-            self.arrived.store(arrived, Ordering::Relaxed);
+            let arrived = self.shared.arrived.load(Ordering::Relaxed) + u64::from(taken);
+            self.shared.arrived.store(arrived, Ordering::Relaxed);
         }
         taken
     }

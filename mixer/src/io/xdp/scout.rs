@@ -26,7 +26,7 @@ use crate::io::uring::{self, BindOptions};
 pub struct Scout {
     stop: Arc<AtomicBool>,
     figures: Figures,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Device>>,
 }
 
 /// What was counted, as of the last second; readable from any thread.
@@ -77,12 +77,20 @@ impl Scout {
                     rounds.go(clock.now());
                     pause_thread(ROUND);
                 }
+                rounds.device
             })?;
         Ok(Self {
             stop,
             figures,
             thread: Some(thread),
         })
+    }
+
+    /// Ends the scout and gives back the interface, still in service; `None` when it had panicked.
+    #[must_use]
+    pub fn finish(mut self) -> Option<Device> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take()?.join().ok()
     }
 
     /// What was counted.

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::memory::Mapping;
 use super::rings::{self, Cell, Consumer, Descriptor, Layout, Producer};
 
@@ -19,7 +21,7 @@ pub struct QueueId {
 }
 
 /// How frames get from the device to the socket and back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CopyMode {
     /// The device reads and writes packet memory itself.
     ZeroCopy,

@@ -1,5 +1,7 @@
 //! What happens at the limits.
 
+use std::io;
+
 use super::*;
 
 #[test]
@@ -59,7 +61,7 @@ fn ports_that_others_hold_are_passed_over() {
             last: 20_007,
         },
     );
-    rig.directory.prepare = Box::new(|local| match local.port() {
+    rig.directory.ports.prepare = Box::new(|local| match local.port() {
         20_004 => Ok(SimPrepared(local)),
         _ => Err(io::ErrorKind::AddrInUse.into()),
     });
@@ -70,7 +72,7 @@ fn ports_that_others_hold_are_passed_over() {
     assert_eq!(made.local.port(), 20_004);
     assert_eq!(rig.kind(&endpoint("c", "b", "3", None)), ProblemKind::NoPorts);
     rig.pass_ms(31_000);
-    rig.directory.prepare = Box::new(|_| Err(io::ErrorKind::Other.into()));
+    rig.directory.ports.prepare = Box::new(|_| Err(io::ErrorKind::Other.into()));
     assert_eq!(rig.kind(&endpoint("c", "b", "4", None)), ProblemKind::NoHeadroom);
     rig.say(&delete_conference("c", "5")).unwrap();
     rig.assert_empty();
