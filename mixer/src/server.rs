@@ -1,11 +1,12 @@
 //! A whole mixer in this process: workers, control link, prompts.
 
+mod workers;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use mixer_engine::engine::EngineLimits;
 use mixer_engine::time::Timestamp;
 use tokio::sync::watch;
 
@@ -17,16 +18,17 @@ use crate::control::directory::{Directory, DirectoryState, Setup};
 use crate::control::events::EventLog;
 use crate::control::random::Random;
 use crate::control::{self, Control, Finished, HttpDirectory, Wish};
-use crate::io::PacketIo;
 use crate::io::inherit::{self, KeepOpen};
 use crate::io::report::IoReport;
-use crate::io::uring::{UringConfig, UringIo, UringPrepared};
+use crate::io::uring::UringPrepared;
 use crate::io::xdp::{XdpIo, XdpPrepared};
-use crate::limits;
-use crate::placement::{self, PlacementError, PortBlock};
+use crate::placement::{self, PlacementError};
 use crate::prompts::{PromptError, Prompts};
-use crate::upgrade::{ControlImage, HandOverError, Image, WorkerImage};
-use crate::worker::{self, SpawnError, Starting, WorkerConfig, WorkerHandle, WorkerId};
+use crate::upgrade::{ControlImage, HandOverError, Image};
+use crate::worker::{SpawnError, WorkerHandle};
+use workers::{
+    Workers, blocks, resume_workers, start_workers, uring_openers, worker_conferences, worker_endpoints,
+};
 
 /// Why a mixer did not start. Displays as one line with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -413,16 +415,6 @@ fn setup(config: &Config) -> Setup {
 /// Finished commands remembered for idempotency.
 const ANSWERS: usize = 16_384;
 
-fn worker_conferences(config: &Config) -> u32 {
-    config.limits.conferences.min(limits::CONFERENCES_PER_WORKER)
-}
-
-fn worker_endpoints(config: &Config) -> u32 {
-    config.limits.endpoints.min(limits::ENDPOINTS_PER_WORKER)
-}
-
-type Workers<P> = Vec<(WorkerHandle<P>, PortBlock)>;
-
 /// What a process may do while it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privileges {
@@ -476,24 +468,6 @@ enum Restarted {
     ),
 }
 
-fn blocks(config: &Config) -> Result<Vec<PortBlock>, PlacementError> {
-    placement::port_blocks(
-        config.io.ports.first,
-        config.io.ports.last,
-        config.workers.cores.len(),
-    )
-}
-
-fn uring_openers(config: &Config, clock: Clock) -> Vec<impl FnOnce() -> io::Result<UringIo> + Send + use<>> {
-    let io = UringConfig::new(clock, worker_endpoints(config));
-    config
-        .workers
-        .cores
-        .iter()
-        .map(|_| move || UringIo::new(&io))
-        .collect()
-}
-
 /// What a start and a resumption come by in different ways.
 struct Began {
     listener: TcpListener,
@@ -507,77 +481,6 @@ struct Began {
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
-}
-
-fn start_workers<Io, F>(config: &Config, openers: Vec<F>) -> Result<Workers<Io::Prepared>, StartError>
-where
-    Io: PacketIo,
-    Io::Prepared: 'static,
-    F: FnOnce() -> io::Result<Io> + Send + 'static,
-{
-    let mut workers = Workers::new();
-    for ((worker, block), open) in worker_configs(config)?.into_iter().zip(openers) {
-        let handle = worker::spawn(worker, open)?;
-        let endpoints = worker_endpoints(config).min(block.endpoints());
-        tracing::info!(worker = worker.id.0, core = ?worker.core, ports = %format_args!("{}-{}", block.first, block.last), endpoints, "worker runs");
-        workers.push((handle, block));
-    }
-    Ok(workers)
-}
-
-/// All at once: the legs of the last one wait no longer than those of the first.
-fn resume_workers<Io, F>(
-    config: &Config,
-    openers: Vec<F>,
-    images: Vec<WorkerImage>,
-    ports: &mut PortWork<Io::Prepared>,
-) -> Result<Workers<Io::Prepared>, StartError>
-where
-    Io: PacketIo,
-    Io::Prepared: 'static,
-    F: FnOnce() -> io::Result<Io> + Send + 'static,
-{
-    let configs = worker_configs(config)?;
-    if configs.len() != images.len() {
-        let why = format!(
-            "there were {} workers, workers.cores names {}",
-            images.len(),
-            configs.len()
-        );
-        return Err(StartError::Resume { why });
-    }
-    let mut starting = Vec::new();
-    for (((worker, block), image), open) in configs.into_iter().zip(images).zip(openers) {
-        let resumed = image.resumed(ports).map_err(|error| StartError::Resume {
-            why: error.to_string(),
-        })?;
-        starting.push((worker::spawn_resumed(worker, resumed, open)?, block));
-    }
-    let running = |(starting, block): (Starting<Io::Prepared>, _)| Ok((starting.running()?, block));
-    starting.into_iter().map(running).collect()
-}
-
-fn worker_configs(config: &Config) -> Result<Vec<(WorkerConfig, PortBlock)>, StartError> {
-    let cores = &config.workers.cores;
-    let mut workers = Vec::new();
-    for (place, (core, block)) in cores.iter().zip(blocks(config)?).enumerate() {
-        let timeout_ms = config.limits.media_timeout.as_millis();
-        let worker = WorkerConfig {
-            id: WorkerId(u16::try_from(place).unwrap_or(u16::MAX)),
-            core: Some(*core),
-            spin: config.workers.spin,
-            engine: EngineLimits {
-                conferences: worker_conferences(config),
-                endpoints: worker_endpoints(config),
-                port_first: block.first,
-                port_last: block.last,
-                events: limits::ENGINE_EVENTS,
-                media_timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
-            },
-        };
-        workers.push((worker, block));
-    }
-    Ok(workers)
 }
 
 /// Finds out at start, not at the first call, that the RTP address cannot be bound.

@@ -1,5 +1,7 @@
 //! Replays the corpora of the fuzz targets, and goes on with a few thousand random inputs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "fuzz/xdp_frame.rs"]
 mod xdp_frame;
 

@@ -50,7 +50,7 @@ impl Played {
             },
             submit_chunk: Self::SEND_BUFFERS + 1,
             required_tags: vlan.map(|vlan| Tags::of(&[vlan]).unwrap()),
-            ..XdpConfig::new(clock, Self::FLOWS, vec![Box::new(queue)], mesh, worker_end)
+            ..XdpConfig::new(clock, Self::FLOWS, vec![queue], mesh, worker_end)
         };
         assert!(scout.tell(News::Table(Box::new(table(ours, peer, vlan)))));
         Self {
@@ -362,7 +362,7 @@ fn packets_of_another_worker_reach_it() {
                 transmit: 32,
             };
             let (queue, kernel) = XskQueue::plain(sizes).unwrap();
-            let config = XdpConfig::new(clock, 4, vec![Box::new(queue)], mesh, errand::pair().0);
+            let config = XdpConfig::new(clock, 4, vec![queue], mesh, errand::pair().0);
             (XdpIo::new(config).unwrap(), kernel)
         })
         .collect();

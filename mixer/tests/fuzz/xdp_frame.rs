@@ -47,7 +47,7 @@ pub(crate) fn exercise(input: &[u8]) {
             ..UringConfig::new(clock, FLOWS)
         },
         submit_chunk: 4,
-        ..XdpConfig::new(clock, FLOWS, vec![Box::new(queue)], mesh, worker_end)
+        ..XdpConfig::new(clock, FLOWS, vec![queue], mesh, worker_end)
     };
     let mut io = XdpIo::new(config).expect("io_uring");
     let mut rest = input;

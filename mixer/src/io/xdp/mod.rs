@@ -13,20 +13,14 @@
     reason = "AF_XDP shares memory with the kernel; every block says why it is sound"
 )]
 
-mod checksum;
 pub mod device;
 pub mod errand;
 mod flows;
 mod frame;
-mod memory;
-mod netlink;
 mod port;
-mod program;
 pub mod queue;
-mod rings;
 mod routes;
 pub mod scout;
-mod socket;
 
 use std::collections::VecDeque;
 use std::io;
@@ -44,12 +38,12 @@ use super::{IoCounters, OpenFlow, PAYLOAD_MAX, PacketIo};
 use crate::clock::Clock;
 use crate::handoff::{Handed, Mesh};
 use crate::limits;
+pub use device::program::{AttachMode, LoadError, Ports, Program};
 pub use frame::{Link, Mac, Origin, Tags};
-pub use netlink::Kernel;
 pub use port::XdpPrepared;
-pub use program::{AttachMode, LoadError, Ports, Program};
+pub use queue::socket::{CopyMode, QueueId, SocketStatistics};
+pub use routes::netlink::Kernel;
 pub use routes::{Hop, Outlet, Route, RouteTable, Target, Way};
-pub use socket::{CopyMode, QueueId, SocketStatistics};
 
 /// What an [`XdpIo`] is made from.
 #[derive(Debug)]
@@ -57,7 +51,7 @@ pub struct XdpConfig {
     /// The companion: clock, flows, sockets.
     pub uring: UringConfig,
     /// The queues that this worker owns; the first one transmits. At least one.
-    pub queues: Vec<Box<XskQueue>>,
+    pub queues: Vec<XskQueue>,
     /// Where packets of other workers go and come from.
     pub mesh: Mesh<Origin>,
     /// The way to the scout.
@@ -75,7 +69,7 @@ pub struct XdpConfig {
 /// Packet I/O on AF_XDP. Belongs to the thread that made it.
 #[derive(Debug)]
 pub struct XdpIo {
-    queues: Vec<Box<XskQueue>>,
+    queues: Vec<XskQueue>,
     flows: Flows,
     table: Box<RouteTable>,
     /// Number of the table; flows found their way by an older one look again.
@@ -138,14 +132,11 @@ impl XdpIo {
                     self.scout.give_back(Worn::Table(old));
                 }
                 News::Queue { place, mut queue } => {
-                    let worn = match self.queues.get_mut(place) {
-                        Some(old) => {
-                            queue.follow(old);
-                            std::mem::replace(old, queue)
-                        }
-                        None => queue,
-                    };
-                    self.scout.give_back(Worn::Queue(worn));
+                    if let Some(old) = self.queues.get_mut(place) {
+                        queue.follow(old);
+                        std::mem::swap(old, &mut *queue);
+                    }
+                    self.scout.give_back(Worn::Queue(queue));
                 }
                 News::Socket { flow, local, socket } => self.take_socket(flow, local, socket),
                 News::NoSocket { flow, local } => {
@@ -512,7 +503,7 @@ impl XdpConfig {
     pub fn new(
         clock: Clock,
         flows: u32,
-        queues: Vec<Box<XskQueue>>,
+        queues: Vec<XskQueue>,
         mesh: Mesh<Origin>,
         scout: WorkerEnd,
     ) -> Self {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use super::program::{PortLease, Ports};
+use super::device::program::{PortLease, Ports};
 use crate::io::inherit::KeepOpen;
 use crate::io::uring::{self, BindOptions, UringPrepared};
 

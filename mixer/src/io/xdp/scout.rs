@@ -16,7 +16,7 @@ use mixer_engine::time::Timestamp;
 
 use super::device::{Device, XdpFigures};
 use super::errand::{Errand, News, ScoutEnd};
-use super::netlink::{Kernel, Watch};
+use super::routes::netlink::{Kernel, Watch};
 use super::routes::{Hop, RouteTable, Way};
 use crate::clock::Clock;
 use crate::io::uring::{self, BindOptions};
@@ -246,7 +246,10 @@ impl Rounds {
             Ok(queues) => {
                 for (end, queues) in self.ends.iter_mut().zip(queues) {
                     for (place, queue) in queues.into_iter().enumerate() {
-                        if !end.tell(News::Queue { place, queue }) {
+                        if !end.tell(News::Queue {
+                            place,
+                            queue: Box::new(queue),
+                        }) {
                             self.away = true;
                             return Ok(());
                         }

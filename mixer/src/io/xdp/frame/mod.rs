@@ -3,9 +3,9 @@
 //! Ethernet II with up to two VLAN tags, IPv4 without options or IPv6 without extension headers, UDP.
 //! The XDP program lets nothing else through; what is read here is checked all the same.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod checksum;
 
-use super::checksum;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

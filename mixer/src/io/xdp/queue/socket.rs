@@ -81,7 +81,7 @@ impl XskSocket {
     }
 
     /// A socket that this process's former program opened and bound.
-    pub(super) fn inherited(fd: OwnedFd) -> Self {
+    pub(in crate::io::xdp) fn inherited(fd: OwnedFd) -> Self {
         Self { fd }
     }
 

@@ -17,9 +17,15 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `length` bytes of `fd` from `offset` on, shared.
+    /// Maps `length` bytes of `fd` from `offset` on, shared, every page at once.
     pub(super) fn of(fd: RawFd, length: usize, offset: i64) -> io::Result<Self> {
         Self::map(length, libc::MAP_SHARED | libc::MAP_POPULATE, fd, offset)
+    }
+
+    /// Maps `length` bytes of `fd`, shared, page by page as they are used: the pages are there already,
+    /// and whoever waits for this is heard by nobody meanwhile.
+    pub(super) fn of_present(fd: RawFd, length: usize) -> io::Result<Self> {
+        Self::map(length, libc::MAP_SHARED, fd, 0)
     }
 
     /// Maps `length` bytes of fresh memory that nobody else sees.

@@ -1,5 +1,10 @@
 //! The kernel's links, routes and neighbours, read through netlink (`rtnetlink(7)`).
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel tells far more than is wanted here"
+)]
+
 use std::io;
 use std::net::IpAddr;
 
@@ -18,8 +23,8 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::frame::{Mac, SERVICE_VLAN, Tags, VLAN};
-use super::routes::{Hop, Outlet, Route, RouteTable, Target};
+use super::super::frame::{Mac, SERVICE_VLAN, Tags, VLAN};
+use super::{Hop, Outlet, Route, RouteTable, Target};
 
 /// What the kernel says of one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +205,7 @@ impl Kernel {
 }
 
 /// Tells that something has changed in the kernel's tables.
-pub(super) struct Watch(Socket);
+pub(in crate::io::xdp) struct Watch(Socket);
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -213,7 +218,7 @@ impl Watch {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::io::xdp) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         for group in GROUPS {
@@ -225,7 +230,7 @@ impl Watch {
 
     /// Whether anything has changed since the last call. What changed is not told: the tables are
     /// read anew.
-    pub(super) fn changed(&mut self) -> bool {
+    pub(in crate::io::xdp) fn changed(&mut self) -> bool {
         let mut changed = false;
         let mut buffer = Vec::with_capacity(8_192);
         loop {
@@ -433,7 +438,7 @@ const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
 
 #[cfg(test)]
 mod tests {
-    use super::super::routes::Way;
+    use super::super::Way;
     use super::*;
 
     #[test]

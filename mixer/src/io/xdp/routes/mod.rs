@@ -4,6 +4,8 @@
 //! Made anew by the scout whenever the kernel's own tables change, never altered. Routes of the main
 //! and the local table count; policy rules do not.
 
+pub(super) mod netlink;
+
 use std::net::IpAddr;
 
 use super::frame::{Link, Mac, Tags};

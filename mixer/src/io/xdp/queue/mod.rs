@@ -5,6 +5,10 @@
 //! in the transmit ring, with the kernel or in the completion ring. A chunk never changes sides, so
 //! that a burst of either kind cannot starve the other.
 
+mod memory;
+mod rings;
+pub mod socket;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::memory::{Mapping, memory_file};
-use super::rings::{self, Consumer, Descriptor, Producer};
-use super::socket::{CopyMode, Kick, QueueId, XskSocket};
+use self::memory::{Mapping, memory_file};
+use self::rings::{Consumer, Descriptor, Producer};
+use self::socket::{CopyMode, Kick, QueueId, XskSocket};
 
 /// How many chunks a queue has. Both are powers of two; `receive` may be 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,8 +129,8 @@ impl XskQueue {
         })
     }
 
-    /// A queue that the program before this one had in service: its socket, its packet memory, and
-    /// the transmit chunks that were in nobody's hands.
+    /// A queue that the program before this one had in service: its socket, its packet memory, the
+    /// transmit chunks that were in nobody's hands, and how many frames it had received.
     ///
     /// # Errors
     /// What the kernel says, or sizes that do not fit.
@@ -135,9 +139,10 @@ impl XskQueue {
         memory: OwnedFd,
         sizes: QueueSizes,
         free: Vec<u32>,
+        arrived: u64,
         mode: CopyMode,
     ) -> io::Result<OpenQueue> {
-        let pages = Arc::new(Mapping::of(memory.as_raw_fd(), sizes.bytes(), 0)?);
+        let pages = Arc::new(Mapping::of_present(memory.as_raw_fd(), sizes.bytes())?);
         let mapped = socket.map(sizes.receive, sizes.transmit)?;
         let chunks = sizes.transmit_chunks();
         if free.len() > sizes.transmit as usize || !free.iter().all(|chunk| chunks.contains(chunk)) {
@@ -157,7 +162,10 @@ impl XskQueue {
             queued: 0,
             down: false,
             counters: QueueCounters::default(),
-            shared: Arc::default(),
+            shared: Arc::new(QueueShared {
+                arrived: AtomicU64::new(arrived),
+                rest: Mutex::default(),
+            }),
         };
         Ok(OpenQueue {
             shared: Arc::clone(&queue.shared),
