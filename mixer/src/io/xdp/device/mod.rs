@@ -116,9 +116,7 @@ fn attach_remedy(error: &io::Error) -> &'static str {
 fn socket_remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => "give CAP_NET_RAW",
-        Some(libc::ENOBUFS | libc::ENOMEM) => {
-            "raise the locked-memory limit: LimitMEMLOCK=infinity, or give CAP_IPC_LOCK"
-        }
+        Some(libc::ENOBUFS | libc::ENOMEM) => MORE_MEMORY,
         Some(libc::EBUSY) => "another program has the queue",
         _ => "`mixminus-mixer doctor --interface IF` says more",
     }
@@ -198,14 +196,42 @@ impl Device {
         let interface = found.ok_or(DeviceError::NoInterface(name))?;
         (self.index, self.mtu) = (interface.index, interface.mtu);
         self.attach()?;
+        let mut sizes = self.config.sizes;
+        loop {
+            match self.open_queues(interface.queues, sizes) {
+                // As much as the locked-memory limit allows: less room for bursts, but a service.
+                Err(DeviceError::Queue { source, .. })
+                    if matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+                        && sizes.transmit > LEAST_CHUNKS =>
+                {
+                    sizes.receive /= 2;
+                    sizes.transmit /= 2;
+                    self.slots.clear();
+                }
+                Ok(queues) => {
+                    if sizes != self.config.sizes {
+                        tracing::warn!(
+                            receive = sizes.receive,
+                            transmit = sizes.transmit,
+                            "packet memory is smaller than it should be, larger bursts are lost: {MORE_MEMORY}"
+                        );
+                    }
+                    return Ok(queues);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn open_queues(&mut self, offered: u32, sizes: QueueSizes) -> Result<WorkerQueues, DeviceError> {
         let mut queues: WorkerQueues = (0..self.config.workers).map(|_| Vec::new()).collect();
         let wanted = if self.config.receive {
-            interface.queues.clamp(1, QUEUES_MAX)
+            offered.clamp(1, QUEUES_MAX)
         } else {
             u32::try_from(self.config.workers).unwrap_or(QUEUES_MAX)
         };
         for queue in 0..wanted {
-            let opened = match self.open_queue(queue) {
+            let opened = match self.open_queue(queue, sizes) {
                 // Fewer queues are in use than the interface could have.
                 Err(DeviceError::Queue { source, .. })
                     if queue > 0 && source.raw_os_error() == Some(libc::EINVAL) =>
@@ -270,12 +296,11 @@ impl Device {
         Ok(())
     }
 
-    fn open_queue(&mut self, queue: u32) -> Result<XskQueue, DeviceError> {
+    fn open_queue(&mut self, queue: u32, mut sizes: QueueSizes) -> Result<XskQueue, DeviceError> {
         let at = QueueId {
             interface: self.index,
             queue,
         };
-        let mut sizes = self.config.sizes;
         if !self.config.receive {
             sizes.receive = 0;
         }
@@ -441,6 +466,9 @@ pub struct XdpFigures {
     pub reopened: u64,
 }
 
+const MORE_MEMORY: &str = "raise the locked-memory limit: LimitMEMLOCK=infinity, or give CAP_IPC_LOCK";
+/// Chunks for transmitting of the smallest packet memory.
+const LEAST_CHUNKS: u32 = 256;
 /// Chunks for transmitting of a queue that never does.
 const IDLE_TRANSMIT_CHUNKS: u32 = 64;
 
