@@ -3,7 +3,9 @@
 
 pub mod call;
 pub mod hears;
+pub mod io;
 pub mod ladder;
+pub mod napi;
 pub mod process;
 pub mod seed;
 pub mod sim;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bench::{call, hears, ladder};
+use bench::{call, hears, io, ladder, napi};
 use clap::{Parser, Subcommand};
 
 /// Load tester of mixminus
@@ -19,6 +19,9 @@ enum Command {
     Call(Box<call::Options>),
     /// Measure what a leg costs inside the engine, without packet I/O
     Engine(ladder::Options),
+    /// Measure packet I/O without an engine: an echo, and the load for it
+    #[command(subcommand)]
+    Io(io::Command),
     /// Tell from recordings who hears whom
     Hears {
         /// One client: NAME=SENT.wav:HEARD.wav
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Call(options) => place_calls(&options),
         Command::Engine(options) => measure_engine(&options),
+        Command::Io(command) => move_packets(&command),
         Command::Hears { legs, json } => judge_recordings(&legs, json),
     }
 }
@@ -57,18 +61,16 @@ fn main() -> ExitCode {
 fn place_calls(options: &call::Options) -> ExitCode {
     match call::run(options) {
         Ok(report) => {
-            if options.json {
-                print_json(&report);
-            } else {
-                println!("{report}");
-            }
+            print(&report, options.json);
             verdict(report.ok())
         }
         Err(error) => {
             eprintln!("mixminus-bench call: {error}");
             ExitCode::from(match error {
                 call::CallError::Options(_) | call::CallError::Wav { .. } => USAGE,
-                call::CallError::Io { .. } | call::CallError::Process(_) => UNAVAILABLE,
+                call::CallError::Io { .. } | call::CallError::Process(_) | call::CallError::Napi(_) => {
+                    UNAVAILABLE
+                }
             })
         }
     }
@@ -88,6 +90,36 @@ fn measure_engine(options: &ladder::Options) -> ExitCode {
         print!("{}", ladder::table(&costs));
     }
     ExitCode::SUCCESS
+}
+
+fn move_packets(command: &io::Command) -> ExitCode {
+    let made = match command {
+        io::Command::Echo(options) => io::echo(options).map(|report| {
+            print(&report, options.json);
+            ExitCode::SUCCESS
+        }),
+        io::Command::Load(options) => io::load(options).map(|report| {
+            print(&report, options.json);
+            verdict(report.ok())
+        }),
+        io::Command::Napi { interface } => napi::Napi::find(interface, None)
+            .map(|napi| {
+                napi.threads.iter().for_each(|thread| println!("{thread}"));
+                ExitCode::SUCCESS
+            })
+            .map_err(io::IoError::from),
+    };
+    made.unwrap_or_else(|error| {
+        eprintln!("mixminus-bench io: {error}");
+        ExitCode::from(match error {
+            io::IoError::Options(_) => USAGE,
+            io::IoError::Backend(error) => error.exit_code(),
+            io::IoError::System { .. }
+            | io::IoError::NoPacket(_)
+            | io::IoError::Process(_)
+            | io::IoError::Napi(_) => UNAVAILABLE,
+        })
+    })
 }
 
 fn judge_recordings(arguments: &[String], json: bool) -> ExitCode {
@@ -113,6 +145,14 @@ fn judge_recordings(arguments: &[String], json: bool) -> ExitCode {
 
 fn verdict(ok: bool) -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) {
+    if json {
+        print_json(report);
+    } else {
+        println!("{report}");
+    }
 }
 
 fn print_json(value: &impl serde::Serialize) {

@@ -70,6 +70,33 @@ pub fn sample(pid: u32, at: Timestamp) -> Result<Sample, ProcessError> {
     })
 }
 
+/// Time that the living threads of a process have run, to the nanosecond; what a thread that runs now has run since
+/// its last interruption is not in it.
+///
+/// # Errors
+/// When there is no such process or its files cannot be understood.
+pub fn run_time(pid: u32) -> Result<Duration, ProcessError> {
+    let failed = |error: std::io::Error| ProcessError {
+        pid,
+        what: format!("schedstat: {error}"),
+    };
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(failed)? {
+        let path = task.map_err(failed)?.path().join("schedstat");
+        // A thread may have ended since the folder was read.
+        let Ok(text) = fs::read_to_string(path) else {
+            continue;
+        };
+        sum += run_time_ns(&text).ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// First field: time on a CPU.
+fn run_time_ns(schedstat: &str) -> Option<u64> {
+    schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Usage between two samples; memory against `base_kib`.
 #[must_use]
 pub fn usage(before: &Sample, after: &Sample, base_kib: u64) -> Usage {
@@ -106,6 +133,7 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 123 45 0 0 20 0 1 0 5 6 7";
         assert_eq!(cpu_ticks(stat), Some(168));
+        assert_eq!(run_time_ns("123456 789 10\n"), Some(123_456));
         assert_eq!(resident_kib("Name:\tx\nVmRSS:\t   5120 kB\n"), Some(5_120));
     }
 
@@ -131,5 +159,6 @@ mod tests {
     #[test]
     fn this_process_can_be_read() {
         assert!(sample(std::process::id(), Timestamp(0)).unwrap().rss_kib > 0);
+        assert!(run_time(std::process::id()).is_ok());
     }
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::napi::NapiError;
 use crate::process::ProcessError;
 use crate::sound::g711::Law;
 pub use run::run;
@@ -53,6 +54,12 @@ pub struct Options {
     /// Server process to measure; may be given several times
     #[arg(long = "server-pid")]
     pub server_pids: Vec<u32>,
+    /// Interface whose NAPI threads' time is added to that of the server processes
+    #[arg(long, requires = "server_pids")]
+    pub napi_of: Option<String>,
+    /// Network namespace of that interface [default: that of this process]
+    #[arg(long, requires = "napi_of")]
+    pub netns: Option<String>,
     /// Resident KiB of all server processes when empty [default: read before the first call]
     #[arg(long)]
     pub rss_base: Option<u64>,
@@ -118,6 +125,9 @@ pub enum CallError {
     /// A server process cannot be read.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// There is no account of receiving.
+    #[error(transparent)]
+    Napi(#[from] NapiError),
     /// A WAV file cannot be used.
     #[error("{path}: {what}")]
     Wav {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Limits;
 use super::delay::DelayReport;
 use super::judge::{LEVEL_DB, Verdict};
+use super::leg::PTIME_NS;
 use super::receiver::PacketStats;
 use crate::process::Usage;
 
@@ -60,8 +61,37 @@ pub struct ServerTotal {
     pub cpu_percent: f64,
     /// Percent of one core per 1,000 legs.
     pub cpu_percent_per_1000_legs: f64,
+    /// Percent of one core that the NAPI threads of the server's interface used, when asked for. Not part of the
+    /// figures above.
+    pub napi_percent: Option<f64>,
+    /// What one leg costs.
+    pub ns_per_leg: LegCost,
     /// KiB above the base, per leg.
     pub rss_kib_per_leg: f64,
+}
+
+/// CPU of one leg in 20 ms, which is one packet in and one out: nanoseconds, as `io echo` tells them per packet.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LegCost {
+    /// The server processes.
+    pub process: f64,
+    /// The NAPI threads of the server's interface, when asked for.
+    pub napi: Option<f64>,
+    /// Both.
+    pub sum: f64,
+}
+
+impl LegCost {
+    /// The share of one of `legs` in percentages of a core.
+    #[must_use]
+    pub fn new(process_percent: f64, napi_percent: Option<f64>, legs: usize) -> Self {
+        let share = |percent: f64| percent / 100.0 * PTIME_NS as f64 / legs as f64;
+        Self {
+            process: share(process_percent),
+            napi: napi_percent.map(share),
+            sum: share(process_percent + napi_percent.unwrap_or(0.0)),
+        }
+    }
 }
 
 /// How well the load tester kept time in the measured window.
@@ -277,7 +307,29 @@ impl Report {
                 "            {:.2} % of a core = {:.1} % per 1,000 legs; {:.1} KiB per leg",
                 total.cpu_percent, total.cpu_percent_per_1000_legs, total.rss_kib_per_leg
             )?;
+            let cost = total.ns_per_leg;
+            if let (Some(percent), Some(napi)) = (total.napi_percent, cost.napi) {
+                writeln!(
+                    f,
+                    "            {percent:.2} % in NAPI threads; per leg and 20 ms {:.0} ns process + {napi:.0} ns NAPI = \
+                     {:.0} ns",
+                    cost.process, cost.sum
+                )?;
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leg_costs_its_share_of_20_ms() {
+        let cost = LegCost::new(3.0, Some(1.5), 300);
+        assert!((cost.process - 2_000.0).abs() < 1e-6);
+        assert!((cost.sum - 3_000.0).abs() < 1e-6);
+        assert_eq!(LegCost::new(3.0, None, 300).napi, None);
     }
 }

@@ -18,9 +18,10 @@ use super::delay::Delays;
 use super::judge::{Heard, judge};
 use super::leg::{Sender, Source};
 use super::receiver::{PacketStats, Receiver, Recording};
-use super::report::{Pacing, Report, ServerTotal};
+use super::report::{LegCost, Pacing, Report, ServerTotal};
 use super::stage::{CallState, Leg, Stage};
 use super::{CallError, Options};
+use crate::napi::{Napi, NapiError};
 use crate::process::{self, Sample, Usage};
 use crate::seed::Seed;
 use crate::sip::message::{Ends, Transport};
@@ -48,6 +49,9 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> CallError {
 /// When it could not be made. A run that was made and went wrong is a report.
 pub fn run(options: &Options) -> Result<Report, CallError> {
     let base = base_rss(options)?;
+    let napi = options.napi_of.as_deref();
+    let napi = napi.map(|interface| Napi::find(interface, options.netns.as_deref()));
+    let napi = napi.transpose()?;
     let plan = Plan::new(options)?;
     let (mut stage, wire_free) = open(options, &plan)?;
     stage
@@ -55,9 +59,10 @@ pub fn run(options: &Options) -> Result<Report, CallError> {
         .map_err(failed("SIP"))?;
     let mut measured = Measured::default();
     if stage.up() > 0 {
-        measured = measure(options, &mut stage).map_err(|error| match error {
+        measured = measure(options, napi.as_ref(), &mut stage).map_err(|error| match error {
             MeasureError::Io(error) => failed("SIP")(error),
             MeasureError::Process(error) => error.into(),
+            MeasureError::Napi(error) => error.into(),
         })?;
     }
     let recordings: Vec<Recording> = stage.legs.iter_mut().map(|leg| leg.receiver.end()).collect();
@@ -194,6 +199,8 @@ fn open(options: &Options, plan: &Plan) -> Result<(Stage<UringIo>, f64), CallErr
 struct Measured {
     before: Vec<Sample>,
     after: Vec<Sample>,
+    /// Percent of a core.
+    napi_percent: Option<f64>,
     io_failures: u64,
     sent: u64,
     late: u64,
@@ -204,9 +211,14 @@ struct Measured {
 enum MeasureError {
     Io(io::Error),
     Process(process::ProcessError),
+    Napi(NapiError),
 }
 
-fn measure(options: &Options, stage: &mut Stage<UringIo>) -> Result<Measured, MeasureError> {
+fn measure(
+    options: &Options,
+    napi: Option<&Napi>,
+    stage: &mut Stage<UringIo>,
+) -> Result<Measured, MeasureError> {
     let seconds = Duration::from_secs(options.seconds);
     stage.silence(SETTLE).map_err(MeasureError::Io)?;
     if !options.delay && options.delay_seconds > 0 && stage.delays.possible() {
@@ -222,6 +234,9 @@ fn measure(options: &Options, stage: &mut Stage<UringIo>) -> Result<Measured, Me
     let io_before = io_failures(stage);
     let now = stage.now();
     let before = samples(options, now).map_err(MeasureError::Process)?;
+    let napi_time = || napi.map(Napi::run_time).transpose().map_err(MeasureError::Napi);
+    let napi_before = napi_time()?;
+    let began = now;
     stage.begin_recording(seconds);
     if options.delay {
         stage.measure_delay(seconds)
@@ -231,9 +246,14 @@ fn measure(options: &Options, stage: &mut Stage<UringIo>) -> Result<Measured, Me
     .map_err(MeasureError::Io)?;
     let now = stage.now();
     let after = samples(options, now).map_err(MeasureError::Process)?;
+    let napi_spent = napi_time()?
+        .zip(napi_before)
+        .map(|(after, before)| after.saturating_sub(before));
+    let wall = now.since(began).as_secs_f64();
     Ok(Measured {
         before,
         after,
+        napi_percent: napi_spent.map(|spent| 100.0 * spent.as_secs_f64() / wall),
         io_failures: io_failures(stage) - io_before,
         sent: stage.legs.iter().map(|leg| leg.sender.sent).sum::<u64>() - sent_before,
         late: stage.legs.iter().map(|leg| leg.sender.late).sum(),
@@ -321,7 +341,7 @@ fn summarise(
         tones_shared: plan.shared,
         rtp: total(recordings),
         delay: stage.delays.report(),
-        server_total: server_total(options, &server, answered),
+        server_total: server_total(options, &server, measured.napi_percent, answered),
         server,
         pacing: Pacing {
             sent: measured.sent,
@@ -347,7 +367,12 @@ fn judged(options: &Options, plan: &Plan, recordings: &[Recording]) -> super::ju
     judge(options.codec, &legs)
 }
 
-fn server_total(options: &Options, server: &[Usage], legs: usize) -> Option<ServerTotal> {
+fn server_total(
+    options: &Options,
+    server: &[Usage],
+    napi_percent: Option<f64>,
+    legs: usize,
+) -> Option<ServerTotal> {
     if server.is_empty() || legs == 0 {
         return None;
     }
@@ -360,6 +385,8 @@ fn server_total(options: &Options, server: &[Usage], legs: usize) -> Option<Serv
     Some(ServerTotal {
         cpu_percent,
         cpu_percent_per_1000_legs: cpu_percent * 1_000.0 / legs as f64,
+        napi_percent,
+        ns_per_leg: LegCost::new(cpu_percent, napi_percent, legs),
         rss_kib_per_leg: above as f64 / legs as f64,
     })
 }

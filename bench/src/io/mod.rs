@@ -1,0 +1,193 @@
+//! `mixminus-bench io`: packet I/O without an engine, the limit that a mixer's cost is measured against.
+//!
+//! `echo` sends every datagram back through the mixer's own backends and in the mixer's turns; `load` is the other end.
+
+mod echo;
+mod load;
+mod open;
+mod stream;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use clap::{Args, Subcommand};
+use mixer::backend::BackendError;
+use mixer::config::{BackendChoice, XdpMode};
+use mixer::placement::PortBlock;
+
+use crate::napi::NapiError;
+use crate::process::ProcessError;
+pub use echo::{EchoReport, run as echo};
+pub use load::{LoadReport, run as load};
+
+/// What `io` can do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Send every datagram back to where it came from, and tell what one costs
+    Echo(EchoOptions),
+    /// Send RTP to an echo and count what comes back; exit code 1 when more than 0.1 % is lost
+    Load(LoadOptions),
+    /// Print the process ids of an interface's NAPI threads, one a line
+    Napi {
+        /// Interface, in the network namespace of this process
+        interface: String,
+    },
+}
+
+/// Options of `io echo`.
+#[derive(Debug, Clone, Args)]
+pub struct EchoOptions {
+    /// Packet I/O: uring, xdp or xdp-tx
+    #[arg(long, default_value = "uring", value_parser = backend)]
+    pub backend: BackendChoice,
+    /// Interface of the XDP backends
+    #[arg(long)]
+    pub interface: Option<String>,
+    /// Address to receive on
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub address: IpAddr,
+    /// Ports FIRST-LAST; flows are on the even ones
+    #[arg(long, default_value = "20000-29999", value_parser = ports)]
+    pub ports: PortBlock,
+    /// Flows to open
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=8_192))]
+    pub flows: u32,
+    /// Core to pin to
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Measured seconds, from one second after the first packet on
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Where the XDP program runs: driver or skb
+    #[arg(long, default_value = "driver", value_parser = xdp_mode)]
+    pub xdp_mode: XdpMode,
+    /// Interface whose NAPI threads' time is added: what the kernel spends on receiving
+    #[arg(long)]
+    pub napi_of: Option<String>,
+    /// Network namespace of that interface [default: that of this process]
+    #[arg(long, requires = "napi_of")]
+    pub netns: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `io load`.
+#[derive(Debug, Clone, Args)]
+pub struct LoadOptions {
+    /// Packet I/O of this end: uring, xdp or xdp-tx
+    #[arg(long, default_value = "uring", value_parser = backend)]
+    pub backend: BackendChoice,
+    /// Interface of the XDP backends
+    #[arg(long)]
+    pub interface: Option<String>,
+    /// Address of the echo
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub target: IpAddr,
+    /// Ports FIRST-LAST of the echo; flows go to the even ones, each from the odd one above it
+    #[arg(long, default_value = "20000-29999", value_parser = ports)]
+    pub ports: PortBlock,
+    /// Flows
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=8_192))]
+    pub flows: u32,
+    /// Measured seconds, after one of warming up
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Packets per second of one flow
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Address to send from
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub bind: IpAddr,
+    /// Core to pin to
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Where the XDP program runs: driver or skb
+    #[arg(long, default_value = "driver", value_parser = xdp_mode)]
+    pub xdp_mode: XdpMode,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why a run could not be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum IoError {
+    /// Options that do not go together.
+    #[error("{0}")]
+    Options(String),
+    /// The interface cannot be taken into service.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A socket, a port or the ring failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Nothing came.
+    #[error("no packet within {0} s; `mixminus-bench io load` sends them")]
+    NoPacket(u64),
+    /// A process cannot be read.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// There is no account of receiving.
+    #[error(transparent)]
+    Napi(#[from] NapiError),
+}
+
+fn backend(name: &str) -> Result<BackendChoice, String> {
+    let known = [BackendChoice::Uring, BackendChoice::Xdp, BackendChoice::XdpTx];
+    let named = known.into_iter().find(|choice| choice.name() == name);
+    named.ok_or_else(|| format!("`{name}` is none of uring, xdp, xdp-tx"))
+}
+
+fn xdp_mode(name: &str) -> Result<XdpMode, String> {
+    let known = [XdpMode::Driver, XdpMode::Skb];
+    let named = known.into_iter().find(|mode| mode.name() == name);
+    named.ok_or_else(|| format!("`{name}` is neither driver nor skb"))
+}
+
+/// `FIRST-LAST` with an even first port, as a worker's block has.
+fn ports(range: &str) -> Result<PortBlock, String> {
+    let parsed = range
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
+    match parsed {
+        Some((first, last)) if first % 2 == 0 && first > 0 && first < last => Ok(PortBlock { first, last }),
+        Some(_) | None => Err(format!(
+            "`{range}` is no FIRST-LAST with an even FIRST below LAST"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_range_begins_with_an_even_port() {
+        let range = ports("20000-20599").unwrap();
+        assert_eq!((range.first, range.last), (20_000, 20_599));
+        for wrong in [
+            "20001-20599",
+            "20000",
+            "0-9",
+            "20-10",
+            "20-70000",
+            "a-b",
+            "10-20-30",
+        ] {
+            assert!(ports(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn backends_and_modes_go_by_the_names_of_the_configuration() {
+        assert_eq!(backend("xdp-tx"), Ok(BackendChoice::XdpTx));
+        assert!(backend("auto").is_err());
+        assert_eq!(xdp_mode("skb"), Ok(XdpMode::Skb));
+        assert!(xdp_mode("auto").is_err());
+    }
+}
