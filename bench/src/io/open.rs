@@ -93,7 +93,7 @@ pub(super) fn with<J: Job>(setup: &Setup, job: J) -> Result<J::Output, IoError> 
     setup.check()?;
     let clock = Clock::start();
     // Before this thread is pinned: threads of the backend shall not be where it is.
-    let opened = backend::open(&setup.config(), clock, setup.flows, &[setup.ports])?;
+    let opened = backend::open(&setup.config(), clock, setup.flows, &[setup.ports], None)?;
     pin(setup.core)?;
     // As the mixer's worker; without the right to it figures are those of a busy machine.
     let _ = placement::prefer_realtime();
@@ -109,7 +109,7 @@ pub(super) fn with<J: Job>(setup: &Setup, job: J) -> Result<J::Output, IoError> 
             job.run(io)
         }
         Backend::Xdp(mut opened) => {
-            let prepare = opened.prepare();
+            let prepare = opened.port_work().prepare;
             let config = opened
                 .workers
                 .pop()
