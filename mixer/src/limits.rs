@@ -46,7 +46,7 @@ pub const XDP_RECEIVE_CHUNKS: u32 = 8_192;
 /// Chunks for frames to transmit, likewise.
 pub const XDP_TRANSMIT_CHUNKS: u32 = 4_096;
 /// Frames after which AF_XDP hands them to the kernel within a turn.
-pub const XDP_SUBMIT_CHUNK: u32 = 1_024;
+pub const XDP_SUBMIT_CHUNK: u32 = 128;
 /// Packets on their way from one worker to another.
 pub const HANDOFF_RING: usize = 1_024;
 /// Requests and answers on their way between a worker and the scout.

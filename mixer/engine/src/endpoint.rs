@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot};
 use crate::counters::{Counters, DropReason};
 use crate::dtmf::{DtmfReceiver, Press};
@@ -408,14 +409,14 @@ impl Endpoint {
         }
         let pulled = self.jitter.pull(tick.due, tick.now, &mut self.frame, counters);
         let kept_out = self.muted || self.held || self.dtmf.suppresses_audio(tick.now);
-        if kept_out || pulled.frame == FrameKind::Nothing {
+        if kept_out || matches!(pulled.frame, FrameKind::Nothing | FrameKind::Idle) {
             return self.talk.feed(0);
         }
         let payload = pulled.passthrough.filter(|_| self.gain.is_unity());
         if !self.gain.is_unity() {
             self.gain.apply(&mut self.frame);
         }
-        if payload.is_some_and(|(codec, payload)| is_idle(codec, payload)) {
+        if payload.is_some_and(|(codec, payload)| codec::idle(codec, payload).is_some()) {
             return self.talk.feed(0);
         }
         let loudness = mean_square(&self.frame);
@@ -481,17 +482,6 @@ impl Endpoint {
 /// one can.
 fn source_is_known(media: &MediaPlan) -> bool {
     media.source != SourceRule::Strict || !media.remote.ip().is_unspecified()
-}
-
-/// Whether a payload is what a codec makes of digital silence. It counts as no contribution, also
-/// for A-law, where it decodes to a constant 8.
-fn is_idle(codec: Codec, payload: &[u8]) -> bool {
-    let idle: &[u8] = match codec {
-        Codec::Pcmu => &[0xFF; FRAME_SAMPLES],
-        Codec::Pcma => &[0xD5; FRAME_SAMPLES],
-        Codec::L16 => &[0; 2 * FRAME_SAMPLES],
-    };
-    payload == idle
 }
 
 fn digit(press: Press) -> EventKind {

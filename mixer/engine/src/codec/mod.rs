@@ -28,6 +28,27 @@ pub fn decode(codec: Codec, payload: &[u8], out: &mut [i16]) -> usize {
     }
 }
 
+/// The sample that fills a frame of 160, when `payload` is what the codec makes of 20 ms of digital
+/// silence. It is not zero in every codec.
+#[must_use]
+pub fn idle(codec: Codec, payload: &[u8]) -> Option<i16> {
+    let sample = match codec {
+        Codec::Pcmu | Codec::L16 => 0,
+        Codec::Pcma => 8,
+    };
+    (payload == idle_payload(codec)).then_some(sample)
+}
+
+/// What a codec makes of 20 ms of digital silence.
+#[must_use]
+pub fn idle_payload(codec: Codec) -> &'static [u8] {
+    match codec {
+        Codec::Pcmu => &[0xFF; 160],
+        Codec::Pcma => &[0xD5; 160],
+        Codec::L16 => &[0; 320],
+    }
+}
+
 /// Encodes into the start of `out` and returns the number of bytes written: as many whole samples
 /// as both sides hold.
 pub fn encode(codec: Codec, pcm: &[i16], out: &mut [u8]) -> usize {

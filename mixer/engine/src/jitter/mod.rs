@@ -100,6 +100,8 @@ pub enum FrameKind {
     Nothing,
     /// What the source sent.
     Decoded,
+    /// What the source sent, and it is digital silence: `out` was left alone.
+    Idle,
     /// Concealed, wholly or in part.
     Concealed,
 }

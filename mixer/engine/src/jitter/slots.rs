@@ -3,6 +3,7 @@
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::codec;
 use crate::engine::state::packed::Bytes;
 use crate::media::Codec;
 use crate::time::Timestamp;
@@ -33,8 +34,15 @@ pub(super) struct Slots {
     stored: Box<[Stored]>,
     bytes: Box<[u8]>,
     payload_bytes: usize,
+    /// Where in `bytes` each slot's payload lies. The lowest free place is taken, so that a buffer in
+    /// which one packet waits at a time keeps to one place and out of the way of other caches' lines.
+    places: [u8; SLOTS_MAX],
+    /// Bit n: place n is free.
+    free: u32,
     /// Bit n: slot n is occupied.
     occupied: u32,
+    /// Bit n: what slot n holds is digital silence, which nobody needs to copy.
+    idle: u32,
     /// Lowest sequence number that may still be stored.
     next: u64,
 }
@@ -99,7 +107,10 @@ impl Slots {
             stored: vec![empty; count].into_boxed_slice(),
             bytes: vec![0; count * payload_bytes].into_boxed_slice(),
             payload_bytes,
+            places: [0; SLOTS_MAX],
+            free: all(count),
             occupied: 0,
+            idle: 0,
             next: 0,
         }
     }
@@ -126,6 +137,7 @@ impl Slots {
     /// Empties all slots; `next` is the first sequence number that will be stored.
     pub(super) fn clear(&mut self, next: u64) {
         self.occupied = 0;
+        self.free = all(self.stored.len());
         self.next = next;
     }
 
@@ -159,18 +171,39 @@ impl Slots {
             self.next = floor;
         }
         let index = self.index(packet.sequence);
-        let start = index * self.payload_bytes;
-        let place = self
+        self.vacate(index);
+        // There are as many places as slots, so one is free.
+        let place = self.free.trailing_zeros();
+        let start = place as usize * self.payload_bytes;
+        let bytes = self
             .bytes
             .get_mut(start..start + payload.len())
             .filter(|_| payload.len() <= self.payload_bytes);
-        let (Some(stored), Some(place)) = (self.stored.get_mut(index), place) else {
+        let (Some(stored), Some(bytes), Some(known)) =
+            (self.stored.get_mut(index), bytes, self.places.get_mut(index))
+        else {
             return false;
         };
-        place.copy_from_slice(payload);
+        // The payload has just been read, and is in nobody's way before its tick.
+        if codec::idle(packet.codec, payload).is_some() {
+            self.idle |= 1 << index;
+        } else {
+            self.idle &= !(1 << index);
+            bytes.copy_from_slice(payload);
+        }
         *stored = packet;
+        *known = u8::try_from(place).unwrap_or(0);
+        self.free &= !(1 << place);
         self.occupied |= 1 << index;
         true
+    }
+
+    /// Frees the slot and its place.
+    fn vacate(&mut self, index: usize) {
+        if self.occupied >> index & 1 != 0 {
+            self.occupied &= !(1 << index);
+            self.free |= self.places.get(index).map_or(0, |place| 1 << place);
+        }
     }
 
     /// The packet with the lowest sequence number, and its slot.
@@ -193,14 +226,23 @@ impl Slots {
         (stored.sequence >= sequence).then_some((index, stored))
     }
 
-    /// Payload in slot `index`; it stays there after the release, until another takes the slot.
+    /// Payload in slot `index`; it stays there after the release, until another packet is stored.
     pub(super) fn payload(&self, index: usize) -> &[u8] {
-        let start = index * self.payload_bytes;
+        if self.is_idle(index) {
+            return codec::idle_payload(self.stored.get(index).map_or(Codec::Pcmu, |stored| stored.codec));
+        }
+        let place = self.places.get(index).copied().unwrap_or(0);
+        let start = usize::from(place) * self.payload_bytes;
         let length = self
             .stored
             .get(index)
             .map_or(0, |stored| usize::from(stored.length));
         self.bytes.get(start..start + length).unwrap_or_default()
+    }
+
+    /// Whether slot `index` holds 20 ms of digital silence.
+    pub(super) fn is_idle(&self, index: usize) -> bool {
+        self.idle >> index & 1 != 0
     }
 
     /// Codec and payload in slot `index`, as [`Self::payload`].
@@ -214,7 +256,7 @@ impl Slots {
         if let Some(stored) = self.stored.get(index) {
             self.next = self.next.max(stored.sequence + 1);
         }
-        self.occupied &= !(1 << index);
+        self.vacate(index);
     }
 
     /// End of the samples that wait without a gap from `position` on; `position` when there are none.
@@ -239,4 +281,12 @@ impl Slots {
     fn index(&self, sequence: u64) -> usize {
         usize::try_from(sequence % self.count()).unwrap_or(0)
     }
+}
+
+/// Slots at most.
+const SLOTS_MAX: usize = 32;
+
+/// A bit for each of `count` places.
+fn all(count: usize) -> u32 {
+    u32::MAX >> (SLOTS_MAX - count.min(SLOTS_MAX))
 }

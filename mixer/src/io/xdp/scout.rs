@@ -276,7 +276,7 @@ fn pause_thread(pause: Duration) {
 }
 
 /// Time between two rounds: what an errand may take.
-const ROUND: Duration = Duration::from_millis(5);
+const ROUND: Duration = Duration::from_millis(20);
 const SECOND: Duration = Duration::from_secs(1);
 /// A neighbour in use is confirmed so often.
 const CONFIRM: Duration = Duration::from_secs(30);

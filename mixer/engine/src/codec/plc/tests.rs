@@ -147,3 +147,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn silence_taken_without_looking_is_remembered_like_any_other() {
+    let (mut looked, mut trusted) = (Concealer::new(), Concealer::new());
+    let mut seed = 1_u32;
+    let mut noise = || {
+        std::array::from_fn::<i16, 160, _>(|_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 18) as i16
+        })
+    };
+    for round in 0..60_u16 {
+        let value = if round % 5 == 0 { 8 } else { 0 };
+        for _ in 0..round % 4 {
+            let mut frame = [value; 160];
+            let altered = looked.good(&mut frame);
+            assert_eq!(trusted.good_steady(value), !altered, "round {round}");
+            if altered {
+                trusted.good(&mut [value; 160]);
+            }
+        }
+        if round % 3 == 0 {
+            let (mut one, mut other) = ([0; 160], [0; 160]);
+            looked.conceal(&mut one);
+            trusted.conceal(&mut other);
+            assert_eq!(one, other, "round {round}");
+        }
+        let frame = noise();
+        assert_eq!(looked.good(&mut frame.clone()), trusted.good(&mut frame.clone()));
+    }
+}
