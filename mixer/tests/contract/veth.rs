@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mixer::clock::Clock;
 use mixer::handoff::Mesh;
+use mixer::io::PacketIo;
 use mixer::io::uring::BindOptions;
 use mixer::io::xdp::device::{Device, DeviceConfig};
 use mixer::io::xdp::errand;
@@ -18,6 +19,7 @@ use mixer::io::xdp::queue::QueueSizes;
 use mixer::io::xdp::scout::Scout;
 use mixer::io::xdp::{Ports, Tags, XdpConfig, XdpIo, XdpPrepared};
 use mixer::placement::PortBlock;
+use mixer_engine::packet::FlowId;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Scene;
@@ -37,7 +39,7 @@ fn run(command: &str) {
 
 impl Wire {
     /// `None`, said once, without root.
-    fn new() -> Option<Self> {
+    fn new(queues: u32) -> Option<Self> {
         static SAID: Once = Once::new();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
@@ -60,7 +62,7 @@ impl Wire {
         run(&format!("ip netns add {ours}"));
         run(&format!("ip netns add {theirs}"));
         run(&format!(
-            "ip link add mm0 netns {ours} type veth peer name mm1 netns {theirs}"
+            "ip link add mm0 netns {ours} numrxqueues {queues} numtxqueues {queues} type veth peer name mm1 netns {theirs} numrxqueues {queues} numtxqueues {queues}"
         ));
         for (namespace, device, host) in [(ours, "mm0", 1), (theirs, "mm1", 2)] {
             run(&format!("ip -n {namespace} link set lo up"));
@@ -120,7 +122,7 @@ const NATIVE: Kind = Kind {
 
 impl Veth {
     fn new(kind: Kind) -> Option<Self> {
-        let wire = Wire::new()?;
+        let wire = Wire::new(1)?;
         let host = |four: &str, six: &str| if kind.ipv6 { six } else { four }.parse::<IpAddr>().unwrap();
         let (ours, theirs) = (host("10.77.0.1", "fd77::1"), host("10.77.0.2", "fd77::2"));
         enter(&wire.theirs);
@@ -225,6 +227,63 @@ impl Scene for Veth {
         let (length, from) = self.peers[peer].recv_from(&mut buffer).ok()?;
         Some((from, buffer[..length].to_vec()))
     }
+}
+
+/// The kernel says nothing when a queue has the socket of another one; the comparison does.
+#[test]
+fn frames_that_vanish_between_program_and_socket_raise_an_alarm() {
+    let Some(wire) = Wire::new(2) else { return };
+    enter(&wire.theirs);
+    let peer = UdpSocket::bind(("10.77.0.2", 0)).unwrap();
+    enter(&wire.ours);
+    let config = DeviceConfig {
+        interface: "mm0".to_owned(),
+        address: "10.77.0.1".parse().unwrap(),
+        receive: true,
+        allow_skb: false,
+        force_skb: false,
+        zero_copy: false,
+        sizes: QueueSizes {
+            receive: 64,
+            transmit: 32,
+        },
+        source_budget: 0,
+        workers: 1,
+        tags: Tags::default(),
+    };
+    let (mut device, mut queues) = Device::open(config).unwrap();
+    assert_eq!(device.queues(), 2);
+    let _lease = device.ports().unwrap().lease(10_000, 0).unwrap();
+    let (worker_end, _scout_end) = errand::pair();
+    let block = PortBlock {
+        first: 10_000,
+        last: 10_001,
+    };
+    let mesh = Mesh::new(&[block]).pop().unwrap();
+    let config = XdpConfig::new(Clock::start(), 1, queues.pop().unwrap(), mesh, worker_end);
+    let mut io = XdpIo::new(config).unwrap();
+    let local: SocketAddr = "10.77.0.1:10000".parse().unwrap();
+    assert!(io.open_flow(FlowId(0), local, XdpPrepared::nothing()).is_ok());
+    let send = |io: &mut XdpIo| {
+        let mut got = 0;
+        for _ in 0..20 {
+            peer.send_to(b"media", local).unwrap();
+            for _ in 0..20 {
+                let until = io.now().after(Duration::from_millis(1));
+                got += io.receive(64, |_| {});
+                io.wait(until);
+            }
+        }
+        got
+    };
+    assert_eq!(send(&mut io), 20);
+    device.figures();
+    assert_eq!(device.figures().redirects_lost, 0);
+    device.plant_mismatch().unwrap();
+    assert_eq!(send(&mut io), 0, "they vanish");
+    device.figures();
+    assert_eq!(device.figures().redirects_lost, 20);
+    assert_eq!(device.figures().redirects_lost, 20, "each only once");
 }
 
 mod native_ipv4 {
