@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use crate::capabilities::{self, Missing};
 use crate::clock::Clock;
 use crate::config::{BackendChoice, Config, XdpMode};
-use crate::handoff::{Mesh, Owners};
+use crate::io::handoff::{Mesh, Owners};
 use crate::io::report::IoReport;
 use crate::io::uring::{self, BindOptions, UringPrepared};
 use crate::io::xdp::device::{Device, DeviceConfig, DeviceError, DeviceImage};

@@ -6,7 +6,6 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod doctor;
-pub mod handoff;
 pub mod io;
 pub mod limits;
 pub mod metrics;

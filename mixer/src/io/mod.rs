@@ -1,5 +1,6 @@
 //! Packet I/O: one trait, several backends, chosen once in `main`; no dynamic dispatch per packet.
 
+pub mod handoff;
 pub mod inherit;
 pub mod report;
 pub mod sim;

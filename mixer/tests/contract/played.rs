@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mixer::clock::Clock;
-use mixer::handoff::Mesh;
 use mixer::io::PacketIo;
+use mixer::io::handoff::Mesh;
 use mixer::io::uring::UringConfig;
 use mixer::io::xdp::errand::{self, News, ScoutEnd};
 use mixer::io::xdp::queue::{PlayedKernel, QueueSizes, XskQueue};

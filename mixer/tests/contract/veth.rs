@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mixer::clock::Clock;
-use mixer::handoff::Mesh;
 use mixer::io::PacketIo;
+use mixer::io::handoff::Mesh;
 use mixer::io::uring::BindOptions;
 use mixer::io::xdp::device::{Device, DeviceConfig};
 use mixer::io::xdp::errand;

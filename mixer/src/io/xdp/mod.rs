@@ -36,7 +36,7 @@ use self::queue::XskQueue;
 use super::uring::{UringConfig, UringIo};
 use super::{IoCounters, OpenFlow, PAYLOAD_MAX, PacketIo};
 use crate::clock::Clock;
-use crate::handoff::{Handed, Mesh};
+use crate::io::handoff::{Handed, Mesh};
 use crate::limits;
 pub use device::program::{AttachMode, LoadError, Ports, Program};
 pub use frame::{Link, Mac, Origin, Tags};
