@@ -68,6 +68,7 @@ fn place_calls(options: &call::Options) -> ExitCode {
         Err(error) => {
             eprintln!("mixminus-bench call: {error}");
             ExitCode::from(match error {
+                call::CallError::Open(error) => cannot_open(&error),
                 call::CallError::Options(_) | call::CallError::Wav { .. } => USAGE,
                 call::CallError::Io { .. } | call::CallError::Process(_) | call::CallError::Napi(_) => {
                     UNAVAILABLE
