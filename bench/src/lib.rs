@@ -6,6 +6,7 @@ pub mod hears;
 pub mod io;
 pub mod ladder;
 pub mod napi;
+pub mod open;
 pub mod process;
 pub mod seed;
 pub mod sim;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use bench::open::OpenError;
 use bench::{call, hears, io, ladder, napi};
 use clap::{Parser, Subcommand};
 
@@ -67,6 +68,7 @@ fn place_calls(options: &call::Options) -> ExitCode {
         Err(error) => {
             eprintln!("mixminus-bench call: {error}");
             ExitCode::from(match error {
+                call::CallError::Open(error) => cannot_open(&error),
                 call::CallError::Options(_) | call::CallError::Wav { .. } => USAGE,
                 call::CallError::Io { .. } | call::CallError::Process(_) | call::CallError::Napi(_) => {
                     UNAVAILABLE
@@ -112,14 +114,18 @@ fn move_packets(command: &io::Command) -> ExitCode {
     made.unwrap_or_else(|error| {
         eprintln!("mixminus-bench io: {error}");
         ExitCode::from(match error {
-            io::IoError::Options(_) => USAGE,
-            io::IoError::Backend(error) => error.exit_code(),
-            io::IoError::System { .. }
-            | io::IoError::NoPacket(_)
-            | io::IoError::Process(_)
-            | io::IoError::Napi(_) => UNAVAILABLE,
+            io::IoError::Open(error) => cannot_open(&error),
+            io::IoError::NoPacket(_) | io::IoError::Process(_) | io::IoError::Napi(_) => UNAVAILABLE,
         })
     })
+}
+
+fn cannot_open(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Options(_) => USAGE,
+        OpenError::Backend(error) => error.exit_code(),
+        OpenError::System { .. } => UNAVAILABLE,
+    }
 }
 
 fn judge_recordings(arguments: &[String], json: bool) -> ExitCode {

@@ -12,8 +12,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use mixer::config::BackendChoice;
+use mixer::placement::PortBlock;
 
 use crate::napi::NapiError;
+use crate::open::{OpenError, backend, ports};
 use crate::process::ProcessError;
 use crate::sound::g711::Law;
 pub use run::run;
@@ -48,6 +51,18 @@ pub struct Options {
     /// Local address of SIP and RTP [default: what the kernel routes from]
     #[arg(long)]
     pub bind: Option<IpAddr>,
+    /// Packet I/O of RTP: uring, xdp or xdp-tx; SIP has a socket of its own. XDP needs --interface and --bind
+    #[arg(long, default_value = "uring", value_parser = backend)]
+    pub backend: BackendChoice,
+    /// Interface of the XDP backends
+    #[arg(long)]
+    pub interface: Option<String>,
+    /// RTP ports FIRST-LAST of the XDP backends, of which the even ones are used; io_uring takes what the kernel gives
+    #[arg(long, default_value = "40000-59999", value_parser = ports)]
+    pub ports: PortBlock,
+    /// VLAN identifiers that every RTP frame carries both ways, outermost first; XDP only
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4_094))]
+    pub vlan: Vec<u16>,
     /// Core to pin to
     #[arg(long)]
     pub core: Option<usize>,
@@ -114,7 +129,10 @@ pub enum CallError {
     /// Options that do not go together.
     #[error("{0}")]
     Options(String),
-    /// A socket or the ring failed.
+    /// Packet I/O cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A socket or a file failed.
     #[error("{what}: {error}")]
     Io {
         /// What was being done.

@@ -3,15 +3,14 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mixer::clock::Clock;
+use mixer::config::{BackendChoice, XdpMode};
 use mixer::io::PacketIo;
-use mixer::io::uring::{BindOptions, UringConfig, UringIo, bind};
-use mixer_engine::packet::FlowId;
+use mixer::placement::PortBlock;
 use mixer_engine::time::Timestamp;
 
 use super::delay::Delays;
@@ -22,6 +21,7 @@ use super::report::{LegCost, Pacing, Report, ServerTotal};
 use super::stage::{CallState, Leg, Stage};
 use super::{CallError, Options};
 use crate::napi::{Napi, NapiError};
+use crate::open::{self, Job, Setup};
 use crate::process::{self, Sample, Usage};
 use crate::seed::Seed;
 use crate::sip::message::{Ends, Transport};
@@ -35,6 +35,10 @@ use crate::sound::plan::TonePlan;
 const SETTLE: Duration = Duration::from_millis(1_500);
 /// Tone before the recording: longer than any mixer's start-up of a talker.
 const LEAD: Duration = Duration::from_millis(1_000);
+/// Calls per second to hang up at least.
+const HANG_UP_RATE_MIN: f64 = 50.0;
+/// Ports for SIP that the kernel may offer before all of them are RTP's.
+const SIP_PORTS_TRIED: u32 = 64;
 /// Failures listed one by one.
 const FAILURES_MAX: usize = 20;
 
@@ -53,27 +57,59 @@ pub fn run(options: &Options) -> Result<Report, CallError> {
     let napi = napi.map(|interface| Napi::find(interface, options.netns.as_deref()));
     let napi = napi.transpose()?;
     let plan = Plan::new(options)?;
-    let (mut stage, wire_free) = open(options, &plan)?;
-    stage
-        .place_calls(options.rate, |conference| format!("conf-bench-{conference}"))
-        .map_err(failed("SIP"))?;
-    let mut measured = Measured::default();
-    if stage.up() > 0 {
-        measured = measure(options, napi.as_ref(), &mut stage).map_err(|error| match error {
-            MeasureError::Io(error) => failed("SIP")(error),
-            MeasureError::Process(error) => error.into(),
-            MeasureError::Napi(error) => error.into(),
-        })?;
+    let mut setup = setup(options)?;
+    let wire = open_wire(options, &setup)?;
+    setup.address = wire.local().ip();
+    let run = Run {
+        options,
+        plan,
+        base,
+        napi,
+        wire,
+    };
+    open::with(&setup, run)
+}
+
+/// All that a run takes but packet I/O.
+struct Run<'a> {
+    options: &'a Options,
+    plan: Plan,
+    /// Resident memory of each server process before the first call.
+    base: Vec<u64>,
+    napi: Option<Napi>,
+    wire: Wire,
+}
+
+impl Job for Run<'_> {
+    type Output = Report;
+    type Error = CallError;
+
+    fn run<Io: PacketIo>(self, io: Io, locals: &[SocketAddr]) -> Result<Report, CallError> {
+        let (options, plan) = (self.options, self.plan);
+        let mut stage = raise(options, &plan, self.wire, io, locals);
+        stage
+            .place_calls(options.rate, |conference| format!("conf-bench-{conference}"))
+            .map_err(failed("SIP"))?;
+        let mut measured = Measured::default();
+        if stage.up() > 0 {
+            measured = measure(options, self.napi.as_ref(), &mut stage).map_err(|error| match error {
+                MeasureError::Io(error) => failed("SIP")(error),
+                MeasureError::Process(error) => error.into(),
+                MeasureError::Napi(error) => error.into(),
+            })?;
+        }
+        let recordings: Vec<Recording> = stage.legs.iter_mut().map(|leg| leg.receiver.end()).collect();
+        let answered = stage.up();
+        stage
+            .hang_up(options.rate.max(HANG_UP_RATE_MIN))
+            .map_err(failed("SIP"))?;
+        if let Some(folder) = &options.wav {
+            write_wavs(folder, options.codec, &recordings)?;
+        }
+        let mut report = summarise(options, &plan, &stage, &recordings, answered, measured, self.base);
+        report.conclude(&options.limits);
+        Ok(report)
     }
-    let recordings: Vec<Recording> = stage.legs.iter_mut().map(|leg| leg.receiver.end()).collect();
-    let answered = stage.up();
-    stage.hang_up(wire_free).map_err(failed("SIP"))?;
-    if let Some(folder) = &options.wav {
-        write_wavs(folder, options.codec, &recordings)?;
-    }
-    let mut report = summarise(options, &plan, &stage, &recordings, answered, measured, base);
-    report.conclude(&options.limits);
-    Ok(report)
 }
 
 /// Who sits where and says what.
@@ -145,53 +181,81 @@ fn unique() -> Seed {
     Seed::new(RandomState::new().build_hasher().finish())
 }
 
-/// Opens SIP and RTP sockets; also says how many calls per second to hang up.
-fn open(options: &Options, plan: &Plan) -> Result<(Stage<UringIo>, f64), CallError> {
-    if let Some(id) = options.core
-        && !core_affinity::set_for_current(core_affinity::CoreId { id })
-    {
-        return Err(CallError::Options(format!("core {id} cannot be used")));
+fn setup(options: &Options) -> Result<Setup, CallError> {
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    if options.backend != BackendChoice::Uring && options.bind.is_none() {
+        let backend = options.backend.name();
+        return Err(CallError::Options(format!("--backend {backend} needs --bind")));
     }
-    // Without it the load tester's own lateness is told in the report.
-    let _ = mixer::placement::prefer_realtime();
-    let transport = if options.tcp {
+    Ok(Setup {
+        backend: options.backend,
+        interface: options.interface.clone(),
+        // Known when the kernel has said where it routes SIP from.
+        address: options.bind.unwrap_or(any),
+        ports: options.ports,
+        any_port: options.backend == BackendChoice::Uring,
+        parity: 0,
+        flows: options.legs,
+        core: options.core,
+        xdp_mode: XdpMode::Driver,
+        vlan: options.vlan.clone(),
+    })
+}
+
+fn transport(options: &Options) -> Transport {
+    if options.tcp {
         Transport::Tcp
     } else {
         Transport::Udp
-    };
-    let wire = Wire::open(transport, options.target, options.bind).map_err(failed("SIP socket"))?;
+    }
+}
+
+/// Opens SIP on a port that is none of RTP's: the XDP program would take its answers.
+fn open_wire(options: &Options, setup: &Setup) -> Result<Wire, CallError> {
+    for _ in 0..SIP_PORTS_TRIED {
+        let wire =
+            Wire::open(transport(options), options.target, options.bind).map_err(failed("SIP socket"))?;
+        let port = wire.local().port();
+        if setup.any_port || setup.local_ports().all(|rtp| rtp != port) {
+            return Ok(wire);
+        }
+    }
+    let PortBlock { first, last } = setup.ports;
+    Err(CallError::Options(format!(
+        "--ports {first}-{last} leave the kernel no port for SIP"
+    )))
+}
+
+/// The stage, with every leg in its place.
+fn raise<Io: PacketIo>(
+    options: &Options,
+    plan: &Plan,
+    wire: Wire,
+    io: Io,
+    locals: &[SocketAddr],
+) -> Stage<Io> {
     let mut seed = Seed::new(options.seed);
     let ends = Ends {
         local: wire.local(),
         target: options.target,
-        transport,
+        transport: transport(options),
     };
     let uac = Uac::new(ends, options.codec, unique());
-    let mut io = UringIo::new(&UringConfig::new(Clock::start(), options.legs)).map_err(failed("io_uring"))?;
-    let mut legs = Vec::with_capacity(plan.sources.len());
-    for (index, (&conference, source)) in (0u32..).zip(plan.conference.iter().zip(&plan.sources)) {
-        let wanted = SocketAddr::new(wire.local().ip(), 0);
-        let prepared = bind(wanted, &BindOptions::default()).map_err(failed("RTP socket"))?;
-        let local = prepared.local();
-        if io.open_flow(FlowId(index), local, prepared).is_err() {
-            return Err(CallError::Options(format!(
-                "packet I/O has no place for leg {index}"
-            )));
-        }
-        let law = options.codec;
-        legs.push(Leg {
+    let law = options.codec;
+    let seats = plan.conference.iter().zip(&plan.sources);
+    let legs: Vec<Leg> = locals
+        .iter()
+        .zip(seats)
+        .map(|(&local, (&conference, source))| Leg {
             conference,
             local,
             sender: Sender::new(law.payload_type(), law.silence(), source.clone(), &mut seed),
             receiver: Receiver::new(law.payload_type()),
             call: CallState::Waiting,
-        });
-    }
+        })
+        .collect();
     let delays = Delays::new(legs.len(), plan.rooms(), Seed::new(seed.bits()));
-    Ok((
-        Stage::new(io, wire, uac, options.codec, legs, delays),
-        options.rate.max(50.0),
-    ))
+    Stage::new(io, wire, uac, law, legs, delays)
 }
 
 /// What was read while the stage ran.
@@ -217,7 +281,7 @@ enum MeasureError {
 fn measure(
     options: &Options,
     napi: Option<&Napi>,
-    stage: &mut Stage<UringIo>,
+    stage: &mut Stage<impl PacketIo>,
 ) -> Result<Measured, MeasureError> {
     let seconds = Duration::from_secs(options.seconds);
     stage.silence(SETTLE).map_err(MeasureError::Io)?;
@@ -262,7 +326,7 @@ fn measure(
     })
 }
 
-fn late_talkers(stage: &Stage<UringIo>) -> Vec<String> {
+fn late_talkers(stage: &Stage<impl PacketIo>) -> Vec<String> {
     let talkers = stage
         .legs
         .iter()
@@ -274,7 +338,7 @@ fn late_talkers(stage: &Stage<UringIo>) -> Vec<String> {
         .collect()
 }
 
-fn io_failures(stage: &Stage<UringIo>) -> u64 {
+fn io_failures(stage: &Stage<impl PacketIo>) -> u64 {
     let counters = stage.io_counters();
     counters.send_failed + counters.no_send_buffer + counters.receive_ring_full + counters.completion_overflow
 }
@@ -296,7 +360,7 @@ fn base_rss(options: &Options) -> Result<Vec<u64>, CallError> {
 fn summarise(
     options: &Options,
     plan: &Plan,
-    stage: &Stage<UringIo>,
+    stage: &Stage<impl PacketIo>,
     recordings: &[Recording],
     answered: usize,
     measured: Measured,

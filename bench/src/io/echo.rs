@@ -10,9 +10,9 @@ use mixer_engine::packet::FlowId;
 use mixer_engine::time::Timestamp;
 use serde::Serialize;
 
-use super::open::{self, Job, Setup, next_slot};
-use super::{EchoOptions, IoError};
+use super::{EchoOptions, IoError, next_slot};
 use crate::napi::Napi;
+use crate::open::{self, Job, Setup};
 use crate::process;
 
 /// Time from the first packet to the measured window: neighbours and flows are known then.
@@ -112,10 +112,12 @@ pub fn run(options: &EchoOptions) -> Result<EchoReport, IoError> {
         interface: options.interface.clone(),
         address: options.address,
         ports: options.ports,
+        any_port: false,
         parity: 0,
         flows: options.flows,
         core: options.core,
         xdp_mode: options.xdp_mode,
+        vlan: Vec::new(),
     };
     let echo = Echo {
         setup: &setup,
@@ -143,8 +145,9 @@ struct Echo<'a> {
 
 impl Job for Echo<'_> {
     type Output = EchoReport;
+    type Error = IoError;
 
-    fn run<Io: PacketIo>(self, io: Io) -> Result<EchoReport, IoError> {
+    fn run<Io: PacketIo>(self, io: Io, _: &[SocketAddr]) -> Result<EchoReport, IoError> {
         // On standard error, so that a report in JSON is alone on standard output.
         eprintln!("pid {} ready", std::process::id());
         let mut mirror = Mirror::new(io, self.setup);

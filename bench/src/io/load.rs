@@ -10,9 +10,9 @@ use mixer_engine::packet::FlowId;
 use mixer_engine::time::Timestamp;
 use serde::Serialize;
 
-use super::open::{self, Job, Setup, next_slot};
 use super::stream::{Row, Tally};
-use super::{IoError, LoadOptions};
+use super::{IoError, LoadOptions, next_slot};
+use crate::open::{self, Job, Setup};
 
 /// Time before anything counts: neighbours and flows are known then.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -105,10 +105,12 @@ pub fn run(options: &LoadOptions) -> Result<LoadReport, IoError> {
         interface: options.interface.clone(),
         address: options.bind,
         ports: options.ports,
+        any_port: false,
         parity: 1,
         flows: options.flows,
         core: options.core,
         xdp_mode: options.xdp_mode,
+        vlan: Vec::new(),
     };
     let row = Row {
         flows: options.flows,
@@ -140,10 +142,11 @@ struct Sent {
 
 impl Job for Load<'_> {
     type Output = LoadReport;
+    type Error = IoError;
 
-    fn run<Io: PacketIo>(self, mut io: Io) -> Result<LoadReport, IoError> {
-        for (index, port) in (0u32..).zip(self.setup.local_ports()) {
-            let remote = SocketAddr::new(self.options.target, port - self.setup.parity);
+    fn run<Io: PacketIo>(self, mut io: Io, locals: &[SocketAddr]) -> Result<LoadReport, IoError> {
+        for (index, local) in (0u32..).zip(locals) {
+            let remote = SocketAddr::new(self.options.target, local.port() - self.setup.parity);
             io.set_remote(FlowId(index), remote);
         }
         let row = self.row;

@@ -4,17 +4,17 @@
 
 mod echo;
 mod load;
-mod open;
 mod stream;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::{Args, Subcommand};
-use mixer::backend::BackendError;
 use mixer::config::{BackendChoice, XdpMode};
 use mixer::placement::PortBlock;
+use mixer_engine::time::{Slot, Timestamp};
 
 use crate::napi::NapiError;
+use crate::open::{OpenError, backend, ports, xdp_mode};
 use crate::process::ProcessError;
 pub use echo::{EchoReport, run as echo};
 pub use load::{LoadReport, run as load};
@@ -112,20 +112,9 @@ pub struct LoadOptions {
 /// Why a run could not be made at all.
 #[derive(Debug, thiserror::Error)]
 pub enum IoError {
-    /// Options that do not go together.
-    #[error("{0}")]
-    Options(String),
-    /// The interface cannot be taken into service.
+    /// Packet I/O cannot be opened.
     #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// A socket, a port or the ring failed.
-    #[error("{what}: {source}")]
-    System {
-        /// What was being done.
-        what: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Open(#[from] OpenError),
     /// Nothing came.
     #[error("no packet within {0} s; `mixminus-bench io load` sends them")]
     NoPacket(u64),
@@ -137,29 +126,11 @@ pub enum IoError {
     Napi(#[from] NapiError),
 }
 
-fn backend(name: &str) -> Result<BackendChoice, String> {
-    let known = [BackendChoice::Uring, BackendChoice::Xdp, BackendChoice::XdpTx];
-    let named = known.into_iter().find(|choice| choice.name() == name);
-    named.ok_or_else(|| format!("`{name}` is none of uring, xdp, xdp-tx"))
-}
-
-fn xdp_mode(name: &str) -> Result<XdpMode, String> {
-    let known = [XdpMode::Driver, XdpMode::Skb];
-    let named = known.into_iter().find(|mode| mode.name() == name);
-    named.ok_or_else(|| format!("`{name}` is neither driver nor skb"))
-}
-
-/// `FIRST-LAST` with an even first port, as a worker's block has.
-fn ports(range: &str) -> Result<PortBlock, String> {
-    let parsed = range
-        .split_once('-')
-        .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
-    match parsed {
-        Some((first, last)) if first % 2 == 0 && first > 0 && first < last => Ok(PortBlock { first, last }),
-        Some(_) | None => Err(format!(
-            "`{range}` is no FIRST-LAST with an even FIRST below LAST"
-        )),
-    }
+/// When the next 1 ms slot begins, as the mixer's worker counts them from `origin`.
+fn next_slot(origin: Timestamp, now: Timestamp) -> Timestamp {
+    let length = u64::try_from(Slot::LENGTH.as_nanos()).unwrap_or(u64::MAX);
+    let since = now.0.saturating_sub(origin.0);
+    Timestamp(origin.0 + (since / length + 1) * length)
 }
 
 #[cfg(test)]
@@ -167,27 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_range_begins_with_an_even_port() {
-        let range = ports("20000-20599").unwrap();
-        assert_eq!((range.first, range.last), (20_000, 20_599));
-        for wrong in [
-            "20001-20599",
-            "20000",
-            "0-9",
-            "20-10",
-            "20-70000",
-            "a-b",
-            "10-20-30",
+    fn the_next_slot_is_never_now() {
+        let origin = Timestamp(5_000_300);
+        for (now, next) in [
+            (5_000_300, 6_000_300),
+            (6_000_299, 6_000_300),
+            (6_000_300, 7_000_300),
         ] {
-            assert!(ports(wrong).is_err(), "{wrong}");
+            assert_eq!(next_slot(origin, Timestamp(now)), Timestamp(next));
         }
-    }
-
-    #[test]
-    fn backends_and_modes_go_by_the_names_of_the_configuration() {
-        assert_eq!(backend("xdp-tx"), Ok(BackendChoice::XdpTx));
-        assert!(backend("auto").is_err());
-        assert_eq!(xdp_mode("skb"), Ok(XdpMode::Skb));
-        assert!(xdp_mode("auto").is_err());
     }
 }
