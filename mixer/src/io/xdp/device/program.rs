@@ -28,7 +28,7 @@ pub enum LoadError {
         source: Box<aya::maps::MapError>,
     },
     /// The kernel's verifier, or missing capabilities.
-    #[error("XDP program: {0}")]
+    #[error("XDP program: {}", first_line(.0))]
     Program(#[from] Box<aya::programs::ProgramError>),
     /// The system.
     #[error("XDP program: {0}")]
@@ -36,6 +36,11 @@ pub enum LoadError {
     /// The object is not the one that belongs to this build.
     #[error("XDP program: the object has no {0}")]
     Missing(&'static str),
+}
+
+/// What the verifier says fills pages; its reason comes first.
+fn first_line(error: &impl fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// In which place of the kernel the program runs.
