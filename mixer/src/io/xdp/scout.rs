@@ -63,7 +63,8 @@ impl Scout {
             stale: false,
             away: false,
             reopened: 0,
-            due: Timestamp(0),
+            // Two counts must be a second apart: what was redirected by the first has arrived by the second.
+            due: clock.now().after(SECOND),
             figures: figures.clone(),
         };
         rounds.refresh()?;
