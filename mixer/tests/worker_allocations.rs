@@ -3,15 +3,25 @@
 
 #![expect(unsafe_code, reason = "an allocator that counts cannot be written without")]
 
+#[path = "contract/frames.rs"]
+mod frames;
 mod stage;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use mixer::clock::Clock;
 use mixer::control::rings::FromWorker;
+use mixer::io::PacketIo;
+use mixer::io::handoff::Mesh;
 use mixer::io::sim::{Impairment, SimConfig};
+use mixer::io::xdp::errand::{self, News};
+use mixer::io::xdp::queue::{QueueSizes, XskQueue};
+use mixer::io::xdp::{Hop, Mac, Outlet, Route, RouteTable, Tags, Target, XdpConfig, XdpIo, XdpPrepared};
+use mixer::placement::PortBlock;
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex, Play, PlayId, PlaySource};
+use mixer_engine::packet::{FlowId, PacketSink};
 use stage::Stage;
 
 /// Counts what the current thread does while it is armed.
@@ -199,4 +209,85 @@ fn turns_allocate_and_free_nothing() {
         stats.worker.requests > 500 && stats.worker.slots_skipped > 600,
         "{stats:?}"
     );
+}
+
+/// One neighbour on an interface of ours.
+fn one_neighbour() -> RouteTable {
+    let outlet = Outlet {
+        interface: 7,
+        tags: Tags::default(),
+        station: Mac(frames::OURS),
+    };
+    let route = Route {
+        prefix: "192.0.2.0".parse().unwrap(),
+        length: 24,
+        metric: 0,
+        target: Target::Via {
+            interface: 7,
+            gateway: None,
+        },
+    };
+    let hop = Hop {
+        interface: 7,
+        address: "192.0.2.1".parse().unwrap(),
+    };
+    RouteTable::new(vec![outlet], vec![route], vec![(hop, Mac(frames::PEER))])
+}
+
+/// Packet I/O on AF_XDP: frames of every fate, sends, new tables, a queue in the place of another.
+#[test]
+fn af_xdp_allocates_and_frees_nothing() {
+    let sizes = QueueSizes {
+        receive: 64,
+        transmit: 32,
+    };
+    let blocks = [(10_000, 10_999), (11_000, 11_999)].map(|(first, last)| PortBlock { first, last });
+    let mesh = Mesh::new(&blocks).swap_remove(0);
+    let (queue, mut kernel) = XskQueue::plain(sizes).unwrap();
+    let (worker_end, mut scout) = errand::pair();
+    let mut io = XdpIo::new(XdpConfig::new(Clock::start(), 4, vec![queue], mesh, worker_end)).unwrap();
+    let local: std::net::SocketAddr = "192.0.2.9:10000".parse().unwrap();
+    let peers = ["192.0.2.1:4000", "192.0.2.50:4000"].map(|peer| peer.parse().unwrap());
+    let other = "192.0.2.9:11000".parse().unwrap();
+    assert!(io.open_flow(FlowId(0), local, XdpPrepared::nothing()).is_ok());
+    let good = frames::compose(None, peers[0], local, &[7; 172]);
+    let mut broken = good.clone();
+    broken[60] ^= 1;
+    let fates = [
+        good,
+        broken,
+        frames::compose(None, peers[0], other, b"x"),
+        vec![0; 30],
+    ];
+    let (mut sent, mut received) = (0, 0);
+    for round in 0..200 {
+        if round % 10 == 0 {
+            assert!(scout.tell(News::Table(Box::new(one_neighbour()))));
+        }
+        if round == 100 {
+            let (queue, fresh) = XskQueue::plain(sizes).unwrap();
+            let queue = Box::new(queue);
+            assert!(scout.tell(News::Queue { place: 0, queue }));
+            kernel = fresh;
+        }
+        for frame in &fates {
+            assert!(kernel.deliver(frame));
+        }
+        let calls = armed(|| {
+            io.now();
+            received += io.receive(64, |datagram| assert_eq!(datagram.payload.len(), 172));
+            // Every other round to a neighbour that nobody knows.
+            io.set_remote(FlowId(0), peers[round % 2]);
+            for _ in 0..8 {
+                sent += u32::from(io.transmit(FlowId(0), |_| 172));
+            }
+            io.flush();
+        });
+        assert_eq!(calls, (0, 0), "(allocations, frees) in round {round}");
+        while kernel.take().is_some() {}
+        while let Some(errand) = scout.next_errand() {
+            drop(errand);
+        }
+    }
+    assert_eq!((sent, received), (800, 200));
 }

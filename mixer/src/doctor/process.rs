@@ -7,7 +7,8 @@ use crate::config::{Config, PortRange};
 use crate::limits;
 
 /// Memory that one worker shares with the kernel for AF_XDP: 16,384 frames of 2,048 bytes.
-pub const XDP_BYTES_PER_WORKER: u64 = 32 << 20;
+pub const XDP_BYTES_PER_WORKER: u64 =
+    (limits::XDP_RECEIVE_CHUNKS + limits::XDP_TRANSMIT_CHUNKS) as u64 * crate::io::xdp::queue::CHUNK as u64;
 /// Descriptors beside those of legs: log, control connections, rings.
 const OTHER_FILES: u64 = 100;
 

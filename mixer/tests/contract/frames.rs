@@ -71,6 +71,7 @@ pub(super) fn compose(vlan: Option<u16>, from: SocketAddr, to: SocketAddr, paylo
 }
 
 /// From where, to where, and what, of a frame that we sent; panics at the first thing that is wrong.
+#[allow(dead_code, reason = "some tests only compose")]
 pub(super) fn dissect(vlan: Option<u16>, frame: &[u8]) -> (SocketAddr, SocketAddr, Vec<u8>) {
     assert_eq!(frame[..12], [PEER, OURS].concat(), "stations");
     let mut packet = &frame[12..];

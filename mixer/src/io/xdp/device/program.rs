@@ -82,7 +82,7 @@ pub struct Attachment {
 pub struct ProgramFds {
     /// The program.
     pub program: OwnedFd,
-    /// Its maps, in the order of [`MAPS`].
+    /// Its maps, in a fixed order.
     pub maps: [OwnedFd; MAPS.len()],
 }
 

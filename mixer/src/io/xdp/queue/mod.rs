@@ -85,7 +85,7 @@ pub struct OpenQueue {
     pub shared: Arc<QueueShared>,
 }
 
-/// A chunk to write a frame into, on its way to [`XskQueue::commit`].
+/// A chunk to write a frame into, on its way to the transmit ring.
 #[derive(Debug)]
 pub struct TransmitChunk(u32);
 
