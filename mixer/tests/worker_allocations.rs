@@ -2,6 +2,7 @@
 //! reordering, joins and leaves, commands, plays, snapshots, events, histograms, a stall.
 
 #![expect(unsafe_code, reason = "an allocator that counts cannot be written without")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "contract/frames.rs"]
 mod frames;
