@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::memory::{Mapping, memory_file};
 use self::rings::{Consumer, Descriptor, Producer};
-use self::socket::{CopyMode, Kick, QueueId, XskSocket};
+use self::socket::{CopyMode, Kick, QueueId, SocketRings, XskSocket};
 
 /// How many chunks a queue has. Both are powers of two; `receive` may be 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,20 +102,7 @@ impl XskQueue {
         let socket = XskSocket::open()?;
         socket.set_up(&memory, CHUNK, sizes.receive, sizes.transmit)?;
         let mapped = socket.map(sizes.receive, sizes.transmit)?;
-        let mut queue = Self {
-            receive: mapped.receive,
-            fill: mapped.fill,
-            transmit: mapped.transmit,
-            completion: mapped.completion,
-            memory,
-            socket: None,
-            sizes,
-            free: sizes.transmit_chunks().rev().collect(),
-            queued: 0,
-            down: false,
-            counters: QueueCounters::default(),
-            shared: Arc::default(),
-        };
+        let mut queue = Self::over(mapped, memory, sizes);
         queue.fill_up();
         let mode = socket.bind(at, zero_copy)?;
         let socket = Arc::new(socket);
@@ -148,25 +135,11 @@ impl XskQueue {
         if free.len() > sizes.transmit as usize || !free.iter().all(|chunk| chunks.contains(chunk)) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut all = Vec::with_capacity(sizes.transmit as usize);
-        all.extend(free);
-        let queue = Self {
-            receive: mapped.receive,
-            fill: mapped.fill,
-            transmit: mapped.transmit,
-            completion: mapped.completion,
-            memory: pages,
-            socket: Some(Arc::clone(&socket)),
-            sizes,
-            free: all,
-            queued: 0,
-            down: false,
-            counters: QueueCounters::default(),
-            shared: Arc::new(QueueShared {
-                arrived: AtomicU64::new(arrived),
-                rest: Mutex::default(),
-            }),
-        };
+        let mut queue = Self::over(mapped, pages, sizes);
+        queue.free.clear();
+        queue.free.extend(free);
+        queue.socket = Some(Arc::clone(&socket));
+        queue.shared.arrived.store(arrived, Ordering::Relaxed);
         Ok(OpenQueue {
             shared: Arc::clone(&queue.shared),
             queue,
@@ -193,20 +166,13 @@ impl XskQueue {
         let (fill, filled) = rings::plain(sizes.receive)?;
         let (transmit, transmitted) = rings::plain(sizes.transmit)?;
         let (completed, completion) = rings::plain(sizes.transmit)?;
-        let mut queue = Self {
+        let rings = SocketRings {
             receive: Some(receive),
             fill,
             transmit,
             completion,
-            memory: Arc::clone(&memory),
-            socket: None,
-            sizes,
-            free: sizes.transmit_chunks().rev().collect(),
-            queued: 0,
-            down: false,
-            counters: QueueCounters::default(),
-            shared: Arc::default(),
         };
+        let mut queue = Self::over(rings, Arc::clone(&memory), sizes);
         queue.fill_up();
         let kernel = PlayedKernel {
             received,
@@ -216,6 +182,24 @@ impl XskQueue {
             memory,
         };
         Ok((queue, kernel))
+    }
+
+    /// A queue without a socket, with every transmit chunk free and none in the fill ring.
+    fn over(rings: SocketRings, memory: Arc<Mapping>, sizes: QueueSizes) -> Self {
+        Self {
+            receive: rings.receive,
+            fill: rings.fill,
+            transmit: rings.transmit,
+            completion: rings.completion,
+            memory,
+            socket: None,
+            sizes,
+            free: sizes.transmit_chunks().rev().collect(),
+            queued: 0,
+            down: false,
+            counters: QueueCounters::default(),
+            shared: Arc::default(),
+        }
     }
 
     fn fill_up(&mut self) {
