@@ -36,7 +36,11 @@ const LIMITS: EngineLimits = EngineLimits {
 
 fn prompt() -> &'static [i16] {
     static PROMPT: OnceLock<Vec<i16>> = OnceLock::new();
-    PROMPT.get_or_init(|| (0..5_003).map(|n| (n * 37 % 9_000) - 4_500).collect())
+    PROMPT.get_or_init(|| {
+        (0..5_003_i32)
+            .map(|n| i16::try_from(n * 37 % 9_000 - 4_500).unwrap())
+            .collect()
+    })
 }
 
 fn port(at: u32) -> u16 {

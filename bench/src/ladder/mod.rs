@@ -66,6 +66,30 @@ pub struct Cost {
 /// The ladders.
 pub const LOADS: &[Load] = &[
     Load {
+        ladder: "size",
+        rooms: 1,
+        talkers: 4,
+        listeners: 96,
+    },
+    Load {
+        ladder: "size",
+        rooms: 1,
+        talkers: 4,
+        listeners: 996,
+    },
+    Load {
+        ladder: "size",
+        rooms: 1,
+        talkers: 4,
+        listeners: 4_996,
+    },
+    Load {
+        ladder: "size",
+        rooms: 1,
+        talkers: 4,
+        listeners: 9_996,
+    },
+    Load {
         ladder: "listeners",
         rooms: 1,
         talkers: 1,

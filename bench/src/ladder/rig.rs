@@ -18,6 +18,9 @@ const PORT_FIRST: u16 = 10_000;
 /// Ticks before anything is measured: jitter buffers settle, caches warm up.
 const WARM_UP: u32 = 50;
 const TICK_NS: u64 = 20_000_000;
+const PAYLOAD_TYPE: u8 = 96;
+/// Packets of noise that talkers send.
+const NOISES: usize = 16;
 
 /// Takes every packet; buffers rotate as a device's do.
 struct Sink {
@@ -40,9 +43,11 @@ impl PacketSink for Sink {
 struct Leg {
     port: u16,
     source: SocketAddr,
-    packet: Vec<u8>,
+    ssrc: u32,
     sequence: u16,
     timestamp: u32,
+    /// Which of the packets it sends.
+    packet: usize,
 }
 
 /// An engine with all its legs.
@@ -51,6 +56,9 @@ pub(super) struct Rig {
     engine: Engine,
     sink: Sink,
     legs: Vec<Leg>,
+    /// What legs send but for the header: one packet of silence, some of noise. A packet has just been
+    /// written when an engine gets it, by a device or the kernel; so are these.
+    packets: Vec<Vec<u8>>,
     tick: u64,
 }
 
@@ -76,9 +84,13 @@ impl Rig {
             engine,
             sink,
             legs: Vec::new(),
+            packets: Vec::new(),
             tick: 0,
         };
         let mut seed = Seed::new(1);
+        rig.packets = (0..=NOISES)
+            .map(|number| packet(number > 0, codec, &mut seed))
+            .collect();
         for room in 0..load.rooms {
             let phase = u8::try_from(room % 20).unwrap_or(0);
             let conference = Conference::new(ConferenceSetup { phase });
@@ -102,9 +114,8 @@ impl Rig {
         let index = u16::try_from(self.legs.len()).unwrap_or(u16::MAX);
         let port = PORT_FIRST + index;
         let source = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 20_000 + index));
-        let payload_type = 96;
         let mut receive = [None; RECEIVE_FORMATS_MAX];
-        receive[0] = Some((payload_type, codec));
+        receive[0] = Some((PAYLOAD_TYPE, codec));
         let media = MediaPlan {
             remote: source,
             direction: Direction {
@@ -112,7 +123,7 @@ impl Rig {
                 receive: true,
             },
             send_codec: codec,
-            send_payload_type: payload_type,
+            send_payload_type: PAYLOAD_TYPE,
             send_ptime_ms: 20,
             receive,
             telephone_event: None,
@@ -132,24 +143,14 @@ impl Rig {
             at,
             endpoint,
         });
-        let mut packet = vec![0x80, payload_type];
-        packet.resize(8, 0);
-        packet.extend(seed.word().to_be_bytes());
-        packet.extend(
-            (0..FRAME * codec.bytes_per_sample()).map(|_| match (talks, codec) {
-                (true, _) => seed.bits().to_be_bytes()[0],
-                (false, Codec::Pcmu) => 0xff,
-                (false, Codec::Pcma) => 0xd5,
-                (false, Codec::L16) => 0,
-            }),
-        );
         let (sequence, timestamp) = (seed.half(), seed.word());
         self.legs.push(Leg {
             port,
             source,
-            packet,
+            ssrc: seed.word(),
             sequence,
             timestamp,
+            packet: if talks { 1 + usize::from(index) % NOISES } else { 0 },
         });
     }
 
@@ -185,18 +186,18 @@ impl Rig {
     /// One packet from every leg, then twenty slots; nanoseconds of both.
     fn run_tick(&mut self, clock: Clock) -> (u64, u64) {
         let now = Timestamp(self.tick * TICK_NS);
+        let start = clock.now();
         for leg in &mut self.legs {
             leg.sequence = leg.sequence.wrapping_add(1);
             leg.timestamp = leg.timestamp.wrapping_add(FRAME_UNITS);
-            leg.packet[2..4].copy_from_slice(&leg.sequence.to_be_bytes());
-            leg.packet[4..8].copy_from_slice(&leg.timestamp.to_be_bytes());
-        }
-        let start = clock.now();
-        for leg in &self.legs {
+            let packet = &mut self.packets[leg.packet];
+            packet[2..4].copy_from_slice(&leg.sequence.to_be_bytes());
+            packet[4..8].copy_from_slice(&leg.timestamp.to_be_bytes());
+            packet[8..12].copy_from_slice(&leg.ssrc.to_be_bytes());
             self.engine.handle_datagram(&Datagram {
                 local_port: leg.port,
                 source: leg.source,
-                payload: &leg.packet,
+                payload: packet,
                 received_at: now,
             });
         }
@@ -211,6 +212,21 @@ impl Rig {
         self.tick += 1;
         (received.0 - start.0, mixed.0 - received.0)
     }
+}
+
+/// A packet whose sequence number, timestamp and source are still to be written.
+fn packet(noise: bool, codec: Codec, seed: &mut Seed) -> Vec<u8> {
+    let mut packet = vec![0x80, PAYLOAD_TYPE];
+    packet.resize(12, 0);
+    packet.extend(
+        (0..FRAME * codec.bytes_per_sample()).map(|_| match (noise, codec) {
+            (true, _) => seed.bits().to_be_bytes()[0],
+            (false, Codec::Pcmu) => 0xff,
+            (false, Codec::Pcma) => 0xd5,
+            (false, Codec::L16) => 0,
+        }),
+    );
+    packet
 }
 
 fn median(values: &mut [u64]) -> u64 {

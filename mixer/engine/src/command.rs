@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Conference, Endpoint};
+use crate::engine::{Conference, EndpointBox};
 use crate::media::MediaPlan;
 
 /// Place of a conference in its engine's table.
@@ -42,7 +42,7 @@ pub enum Command {
         /// Free place.
         at: EndpointIndex,
         /// Built by control; media may be set already.
-        endpoint: Box<Endpoint>,
+        endpoint: EndpointBox,
     },
     /// Remove an endpoint.
     RemoveEndpoint {
@@ -179,7 +179,7 @@ pub enum Retired {
     /// A conference.
     Conference(Box<Conference>),
     /// An endpoint.
-    Endpoint(Box<Endpoint>),
+    Endpoint(EndpointBox),
     /// A media description that was copied in, or refused.
     Media(Box<MediaPlan>),
     /// A filled snapshot buffer.

@@ -1,5 +1,6 @@
 //! One RTP leg: what it may send us, what it is told apart by, and the stream it gets.
 
+mod formats;
 pub(crate) mod sender;
 mod source;
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot};
+use crate::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot, Play, Refusal};
 use crate::counters::{Counters, DropReason};
 use crate::dtmf::{DtmfReceiver, Press};
 use crate::event::EventKind;
@@ -24,6 +25,7 @@ use crate::prompt::playlist::Plays;
 use crate::time::Timestamp;
 use crate::wire::rtp::RtpView;
 use crate::wire::telephone_event::TelephoneEvent;
+use formats::{Format, Formats};
 use sender::Sender;
 use source::{Admission, Sighting, Source};
 
@@ -44,17 +46,20 @@ pub struct EndpointSetup {
     pub slots: u8,
 }
 
-/// One RTP leg.
+/// An endpoint on its way into an engine or out of it. The engine keeps the box while the endpoint is in its
+/// table; it is empty then.
+pub type EndpointBox = Box<Option<Endpoint>>;
+
+/// One RTP leg: what every packet and every tick needs, in a dozen cache lines whose order is that of the
+/// fields. Everything else is behind boxes.
 #[derive(Debug, Serialize, Deserialize)]
+#[repr(C, align(64))]
 pub struct Endpoint {
-    pub(crate) sender: Sender,
-    /// What it contributes to the current tick.
-    #[serde(skip, default = "Part::nothing")]
-    pub(crate) part: Part,
-    /// Its frame of the current tick, as it enters the mix.
-    #[serde(skip, default = "no_frame")]
-    pub(crate) frame: Frame,
-    pub(crate) plays: Plays<ENDPOINT_PLAYS>,
+    source: Source,
+    /// Follows from the media.
+    #[serde(skip, default = "Formats::none")]
+    formats: Formats,
+    local_port: u16,
     muted: bool,
     deaf: bool,
     held: bool,
@@ -66,22 +71,41 @@ pub struct Endpoint {
     foreign_ssrc: Option<u32>,
     /// When RTP came last, or began to be expected.
     last_rtp_at: Timestamp,
-    talk: TalkDetector,
-    gain: Gain,
+    received: u64,
     dtmf: DtmfReceiver,
+    conference: ConferenceIndex,
+    at: EndpointIndex,
+    gain: Gain,
+    talk: TalkDetector,
+    /// What it contributes to the current tick.
+    #[serde(skip, default = "Part::nothing")]
+    pub(crate) part: Part,
+    /// Codec of the media, in which it is sent to.
+    #[serde(skip)]
+    send_codec: Option<Codec>,
+    /// There may be a learnt address that the sink does not know.
+    #[serde(skip, default = "maybe")]
+    may_have_learnt: bool,
+    /// Some of its own plays may run.
+    #[serde(skip, default = "maybe")]
+    may_play: bool,
     jitter: JitterBuffer,
-    /// Follows from `media`.
-    #[serde(skip, default = "Formats::none")]
-    formats: Formats,
-    source: Source,
+    pub(crate) sender: Sender,
+    rest: Box<Rest>,
+}
+
+/// What an endpoint needs now and then.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "EndpointRest")]
+struct Rest {
+    /// Its frame of the current tick, as it enters the mix.
+    #[serde(skip, default = "no_frame")]
+    frame: Frame,
+    plays: Plays<ENDPOINT_PLAYS>,
     /// A learnt address that the sink does not know yet.
     learnt: Option<SocketAddr>,
     media: Option<MediaPlan>,
-    received: u64,
     bad_source: u64,
-    conference: ConferenceIndex,
-    at: EndpointIndex,
-    local_port: u16,
 }
 
 /// What an endpoint contributes to a tick.
@@ -99,6 +123,10 @@ impl Part {
     fn nothing() -> Self {
         Self::Silent
     }
+}
+
+fn maybe() -> bool {
+    true
 }
 
 fn no_frame() -> Frame {
@@ -120,15 +148,14 @@ pub(crate) struct TickTime {
 impl Endpoint {
     /// Builds an endpoint (allocates: control only).
     #[must_use]
-    pub fn new(setup: EndpointSetup) -> Box<Self> {
+    pub fn new(setup: EndpointSetup) -> EndpointBox {
         let formats = setup.media.iter().flat_map(|media| media.receive).flatten();
         let linear = formats.map(|(_, codec)| codec).any(|codec| codec == Codec::L16);
         let payload_bytes = if linear { PAYLOAD_BYTES_L16 } else { PAYLOAD_BYTES };
-        Box::new(Self {
-            sender: Sender::new(setup.ssrc, setup.sequence, setup.timestamp),
-            part: Part::Silent,
-            frame: [0; FRAME_SAMPLES],
-            plays: Plays::new(),
+        Box::new(Some(Self {
+            source: Source::nobody(),
+            formats: Formats::NONE,
+            local_port: setup.local_port,
             muted: false,
             deaf: false,
             held: false,
@@ -138,31 +165,39 @@ impl Endpoint {
             planted_failure: false,
             foreign_ssrc: None,
             last_rtp_at: Timestamp(0),
-            talk: TalkDetector::new(),
-            gain: Gain::default(),
+            received: 0,
             dtmf: DtmfReceiver::new(),
+            conference: ConferenceIndex(u32::MAX),
+            at: EndpointIndex(u32::MAX),
+            gain: Gain::default(),
+            talk: TalkDetector::new(),
+            part: Part::Silent,
+            send_codec: None,
+            may_have_learnt: false,
+            may_play: false,
             jitter: JitterBuffer::new(JitterSetup {
                 slots: setup.slots,
                 payload_bytes,
             }),
-            formats: Formats::NONE,
-            source: Source::nobody(),
-            learnt: None,
-            media: setup.media,
-            received: 0,
-            bad_source: 0,
-            conference: ConferenceIndex(u32::MAX),
-            at: EndpointIndex(u32::MAX),
-            local_port: setup.local_port,
-        })
+            sender: Sender::new(setup.ssrc, setup.sequence, setup.timestamp),
+            rest: Box::new(Rest {
+                frame: no_frame(),
+                plays: Plays::new(),
+                learnt: None,
+                media: setup.media,
+                bad_source: 0,
+            }),
+        }))
     }
 
     /// An endpoint whose first packet or tick panics, for tests of panic containment.
     #[doc(hidden)]
     #[must_use]
-    pub fn with_planted_failure(setup: EndpointSetup) -> Box<Self> {
+    pub fn with_planted_failure(setup: EndpointSetup) -> EndpointBox {
         let mut endpoint = Self::new(setup);
-        endpoint.planted_failure = true;
+        if let Some(endpoint) = &mut *endpoint {
+            endpoint.planted_failure = true;
+        }
         endpoint
     }
 
@@ -174,7 +209,8 @@ impl Endpoint {
 
     /// Makes what the state leaves out, because it follows from the rest.
     pub(crate) fn complete(&mut self) {
-        self.formats = self.media.as_ref().map_or(Formats::NONE, Formats::new);
+        self.formats = self.rest.media.as_ref().map_or(Formats::NONE, Formats::new);
+        self.send_codec = self.rest.media.map(|media| media.send_codec);
     }
 
     pub(crate) fn at(&self) -> EndpointIndex {
@@ -201,10 +237,7 @@ impl Endpoint {
 
     /// Codec of what it is sent; absent while nothing may be sent.
     pub(crate) fn send_codec(&self) -> Option<Codec> {
-        self.media
-            .as_ref()
-            .filter(|_| self.sender.is_open())
-            .map(|media| media.send_codec)
+        self.send_codec.filter(|_| self.sender.is_open())
     }
 
     /// Takes its place in an engine; media that was set before becomes valid.
@@ -219,7 +252,7 @@ impl Endpoint {
         self.conference = conference;
         self.at = at;
         self.sender.bind(FlowId(at.0));
-        if let Some(media) = self.media.take() {
+        if let Some(media) = self.rest.media.take() {
             self.set_media(&media, now, sink, counters);
         }
     }
@@ -232,17 +265,18 @@ impl Endpoint {
         sink: &mut impl PacketSink,
         counters: &mut Counters,
     ) {
-        if self.media.as_ref() == Some(media) {
+        if self.rest.media.as_ref() == Some(media) {
             return;
         }
         let same_peer = self
+            .rest
             .media
             .is_some_and(|old| old.remote == media.remote && old.source == media.source);
         // The rest of the old stream leaves before its address changes.
         self.sender.set_media(media, sink, counters);
         if !same_peer {
-            self.source = Source::new(media, now);
-            self.learnt = None;
+            self.source.follow(media, now);
+            self.rest.learnt = None;
             self.foreign_ssrc = None;
             if !media.remote.ip().is_unspecified() {
                 sink.set_remote(FlowId(self.at.0), media.remote);
@@ -254,8 +288,8 @@ impl Endpoint {
             self.dtmf.reset();
         }
         self.receives = receives;
-        self.formats = Formats::new(media);
-        self.media = Some(*media);
+        self.rest.media = Some(*media);
+        self.complete();
         self.active = false;
         self.expect_rtp(now);
     }
@@ -341,18 +375,18 @@ impl Endpoint {
         match self.source.admit(datagram.source, seen) {
             Admission::Accepted => Ok(()),
             Admission::Learnt => {
-                self.learnt = Some(datagram.source);
+                (self.rest.learnt, self.may_have_learnt) = (Some(datagram.source), true);
                 tell(EventKind::SourceLearnt {
                     source: datagram.source,
                 });
                 Ok(())
             }
             Admission::Probation => Err(DropReason::Probation),
-            Admission::Refused if self.media.is_none_or(|media| !source_is_known(&media)) => {
+            Admission::Refused if self.rest.media.is_none_or(|media| !source_is_known(&media)) => {
                 Err(DropReason::NotReceiving)
             }
             Admission::Refused => {
-                self.bad_source += 1;
+                self.rest.bad_source += 1;
                 Err(DropReason::BadSource)
             }
         }
@@ -407,21 +441,23 @@ impl Endpoint {
         if !self.receives {
             return self.talk.feed(0);
         }
-        let pulled = self.jitter.pull(tick.due, tick.now, &mut self.frame, counters);
+        let pulled = self
+            .jitter
+            .pull(tick.due, tick.now, &mut self.rest.frame, counters);
         let kept_out = self.muted || self.held || self.dtmf.suppresses_audio(tick.now);
         if kept_out || matches!(pulled.frame, FrameKind::Nothing | FrameKind::Idle) {
             return self.talk.feed(0);
         }
         let payload = pulled.passthrough.filter(|_| self.gain.is_unity());
         if !self.gain.is_unity() {
-            self.gain.apply(&mut self.frame);
+            self.gain.apply(&mut self.rest.frame);
         }
         if payload.is_some_and(|(codec, payload)| codec::idle(codec, payload).is_some()) {
             return self.talk.feed(0);
         }
-        let loudness = mean_square(&self.frame);
+        let loudness = mean_square(&self.rest.frame);
         // A quiet frame's mean may be zero although its samples are not.
-        let audible = loudness > 0 || self.frame.iter().any(|&sample| sample != 0);
+        let audible = loudness > 0 || self.rest.frame.iter().any(|&sample| sample != 0);
         if audible {
             self.part = Part::Audible;
             voices.audible.add(self.at, payload);
@@ -454,9 +490,33 @@ impl Endpoint {
 
     /// Tells the sink a learnt address, once.
     pub(crate) fn pass_on_learnt(&mut self, sink: &mut impl PacketSink) {
-        if let Some(learnt) = self.learnt.take() {
+        if std::mem::take(&mut self.may_have_learnt)
+            && let Some(learnt) = self.rest.learnt.take()
+        {
             sink.set_remote(FlowId(self.at.0), learnt);
         }
+    }
+
+    /// Starts a play to this endpoint alone.
+    pub(crate) fn start_play(&mut self, play: Play) -> Result<(), Refusal> {
+        self.may_play = true;
+        self.rest.plays.start(play)
+    }
+
+    /// Its frame of the current tick, as it enters the mix.
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.rest.frame
+    }
+
+    /// Its own plays, if any runs.
+    pub(crate) fn running_plays(&mut self) -> Option<&mut Plays<ENDPOINT_PLAYS>> {
+        self.may_play = self.may_play && self.rest.plays.is_active();
+        self.may_play.then_some(&mut self.rest.plays)
+    }
+
+    /// Its own plays, running or not.
+    pub(crate) fn plays(&mut self) -> &mut Plays<ENDPOINT_PLAYS> {
+        &mut self.rest.plays
     }
 
     /// State and counters.
@@ -472,7 +532,7 @@ impl Endpoint {
             late: jitter.late,
             duplicate: jitter.duplicate,
             lost: self.jitter.lost(),
-            bad_source: self.bad_source,
+            bad_source: self.rest.bad_source,
             playout_delay_us: self.jitter.playout_delay_us(),
         }
     }
@@ -495,43 +555,3 @@ fn digit(press: Press) -> EventKind {
 const PAYLOAD_BYTES: u16 = 480;
 /// Longest payload a slot of an L16 endpoint holds: 60 ms.
 const PAYLOAD_BYTES_L16: u16 = 960;
-
-/// What a payload type means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Audio(Codec),
-    TelephoneEvent,
-}
-
-/// Meaning of every payload type.
-#[derive(Debug)]
-struct Formats([Option<Format>; 128]);
-
-impl Formats {
-    const NONE: Self = Self([None; 128]);
-
-    fn none() -> Self {
-        Self::NONE
-    }
-
-    fn new(media: &MediaPlan) -> Self {
-        let mut formats = Self::NONE;
-        for (payload_type, codec) in media.receive.into_iter().flatten() {
-            formats.set(payload_type, Format::Audio(codec));
-        }
-        if let Some(payload_type) = media.telephone_event {
-            formats.set(payload_type, Format::TelephoneEvent);
-        }
-        formats
-    }
-
-    fn set(&mut self, payload_type: u8, format: Format) {
-        if let Some(place) = self.0.get_mut(usize::from(payload_type)) {
-            *place = Some(format);
-        }
-    }
-
-    fn find(&self, payload_type: u8) -> Option<Format> {
-        self.0.get(usize::from(payload_type)).copied().flatten()
-    }
-}

@@ -7,6 +7,7 @@ mod outbox;
 mod receive;
 pub(crate) mod roster;
 pub mod state;
+mod table;
 mod tick;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +16,7 @@ use crate::command::{Command, EndpointIndex, Outcome, Retired};
 pub use crate::conference::{Conference, ConferenceSetup};
 use crate::counters::Counters;
 use crate::demux::PortMap;
-pub use crate::endpoint::{Endpoint, EndpointSetup};
+pub use crate::endpoint::{Endpoint, EndpointBox, EndpointSetup};
 use crate::event::Event;
 use crate::mix::heard::Mix;
 use crate::packet::{Datagram, PacketSink};
@@ -24,6 +25,7 @@ use crate::time::{Slot, Timestamp};
 use calendar::Calendar;
 use outbox::{Events, RetiredBoxes};
 use roster::{OwnSsrcs, Roster};
+use table::Endpoints;
 
 /// Sizes of an engine, fixed at construction.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,7 @@ pub struct EngineLimits {
 #[derive(Debug)]
 pub struct Engine {
     conferences: Vec<Option<Box<Conference>>>,
-    endpoints: Vec<Option<Box<Endpoint>>>,
+    endpoints: Endpoints,
     ports: PortMap,
     roster: Roster,
     own_ssrcs: OwnSsrcs,
@@ -75,7 +77,7 @@ impl Engine {
         let (conferences, endpoints) = (limits.conferences as usize, limits.endpoints as usize);
         Self {
             conferences: std::iter::repeat_with(|| None).take(conferences).collect(),
-            endpoints: std::iter::repeat_with(|| None).take(endpoints).collect(),
+            endpoints: Endpoints::new(endpoints),
             ports: PortMap::new(limits.port_first, limits.port_last),
             roster: Roster::new(endpoints),
             own_ssrcs: OwnSsrcs::new(endpoints),

@@ -13,26 +13,32 @@ use crate::engine::state::packed;
 /// Conceals the losses of one endpoint.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Concealer {
-    /// What was heard; the oldest sample is at `oldest`, and before it the newest.
-    #[serde(with = "packed::samples")]
-    history: [i16; HISTORY],
-    #[serde(skip)]
-    oldest: u16,
     /// The last `steady` samples had all this value.
     #[serde(skip)]
     value: i16,
     #[serde(skip)]
     steady: u16,
-    /// What is repeated.
-    #[serde(with = "packed::samples")]
-    cycle: [i16; PERIOD_MAX],
+    /// Samples made up since the last good one, as far as it matters.
+    lost: u16,
+    #[serde(skip)]
+    oldest: u16,
     period: u16,
     /// Next sample of the cycle.
     cursor: u16,
-    /// Samples made up since the last good one, as far as it matters.
-    lost: u16,
     /// Step between the last good sample and the cycle.
     step: i16,
+    past: Box<Past>,
+}
+
+/// Samples heard before.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Past {
+    /// What was heard; the oldest sample is at `oldest`, and before it the newest.
+    #[serde(with = "packed::samples")]
+    history: [i16; HISTORY],
+    /// What is repeated.
+    #[serde(with = "packed::samples")]
+    cycle: [i16; PERIOD_MAX],
 }
 
 impl Concealer {
@@ -40,15 +46,17 @@ impl Concealer {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            history: [0; HISTORY],
             oldest: 0,
             value: 0,
             steady: 0,
-            cycle: [0; PERIOD_MAX],
             period: PERIOD_MIN_SAMPLES,
             cursor: 0,
             lost: 0,
             step: 0,
+            past: Box::new(Past {
+                history: [0; HISTORY],
+                cycle: [0; PERIOD_MAX],
+            }),
         }
     }
 
@@ -106,10 +114,10 @@ impl Concealer {
 
     /// Clears what will not be read again, so that the state is short.
     pub(crate) fn tidy(&mut self) {
-        self.history.rotate_left(usize::from(self.oldest));
+        self.past.history.rotate_left(usize::from(self.oldest));
         self.oldest = 0;
         if self.lost == 0 {
-            self.cycle = [0; PERIOD_MAX];
+            self.past.cycle = [0; PERIOD_MAX];
         }
     }
 
@@ -120,10 +128,10 @@ impl Concealer {
         self.steady = 0;
         let oldest = usize::from(self.oldest);
         let (to_end, from_start) = newest.split_at(newest.len().min(HISTORY - oldest));
-        if let Some(place) = self.history.get_mut(oldest..oldest + to_end.len()) {
+        if let Some(place) = self.past.history.get_mut(oldest..oldest + to_end.len()) {
             place.copy_from_slice(to_end);
         }
-        if let Some(place) = self.history.get_mut(..from_start.len()) {
+        if let Some(place) = self.past.history.get_mut(..from_start.len()) {
             place.copy_from_slice(from_start);
         }
         self.oldest = u16::try_from((oldest + newest.len()) % HISTORY).unwrap_or(0);
@@ -131,12 +139,12 @@ impl Concealer {
 
     /// Chooses the period and cuts the cycle out of the history.
     fn prepare(&mut self) {
-        let mut history = self.history;
+        let mut history = self.past.history;
         history.rotate_left(usize::from(self.oldest));
         let period = best_period(&history);
         let overlap = period / 4;
         let (before, tail) = history.split_at(HISTORY - period);
-        for (place, sample) in self.cycle.iter_mut().zip(tail) {
+        for (place, sample) in self.past.cycle.iter_mut().zip(tail) {
             *place = *sample;
         }
         // The end of the cycle turns into what came before its beginning, so that it closes.
@@ -144,7 +152,7 @@ impl Concealer {
             .get(before.len().saturating_sub(overlap)..)
             .unwrap_or_default();
         let steps = i32::try_from(overlap).unwrap_or(0) + 1;
-        let closing = self.cycle.iter_mut().take(period).skip(period - overlap);
+        let closing = self.past.cycle.iter_mut().take(period).skip(period - overlap);
         for (n, (place, sample)) in (1..).zip(closing.zip(lead)) {
             *place = limit((i32::from(*place) * (steps - n) + i32::from(*sample) * n) / steps);
         }
@@ -159,7 +167,13 @@ impl Concealer {
         if self.lost >= SILENT_FROM {
             return 0;
         }
-        let repeated = i32::from(self.cycle.get(usize::from(self.cursor)).copied().unwrap_or(0));
+        let repeated = i32::from(
+            self.past
+                .cycle
+                .get(usize::from(self.cursor))
+                .copied()
+                .unwrap_or(0),
+        );
         self.cursor = if self.cursor + 1 >= self.period {
             0
         } else {

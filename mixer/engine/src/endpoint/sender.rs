@@ -71,7 +71,7 @@ struct Format {
     half_tick: bool,
 }
 
-/// The outgoing stream of one endpoint. The hot part comes first and fills one cache line.
+/// The outgoing stream of one endpoint.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Sender {
     flow: FlowId,
@@ -88,7 +88,7 @@ pub(crate) struct Sender {
     /// The pending samples leave half a tick after their frame.
     deferred: bool,
     sent: u64,
-    waiting: Waiting,
+    waiting: Box<Waiting>,
 }
 
 /// Encoded samples that wait for their packet to fill.
@@ -117,10 +117,10 @@ impl Sender {
             pending_units: 0,
             deferred: false,
             sent: 0,
-            waiting: Waiting {
+            waiting: Box::new(Waiting {
                 csrc: CsrcList::default(),
                 payload: [0; PENDING_BYTES],
-            },
+            }),
         }
     }
 
@@ -272,7 +272,7 @@ impl Sender {
     fn emit_waiting(&mut self, tail: &[u8], sink: &mut impl PacketSink, counters: &mut Counters) {
         let length = usize::from(self.pending_units) * usize::from(self.format.unit_bytes);
         self.pending_units = 0;
-        let Waiting { csrc, payload } = &self.waiting;
+        let Waiting { csrc, payload } = &*self.waiting;
         // Copies, so that the stream's state can be written while they are read; this path is not
         // the usual 20 ms.
         let (csrc, payload) = (*csrc, *payload);

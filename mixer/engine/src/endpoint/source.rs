@@ -79,7 +79,14 @@ struct Learning {
 #[serde(rename = "SourceFilter")]
 pub(crate) struct Source {
     accepted: Option<Peer>,
-    learning: Option<Learning>,
+    /// `learning` may be going on.
+    #[serde(skip, default = "maybe")]
+    may_learn: bool,
+    learning: Box<Option<Learning>>,
+}
+
+fn maybe() -> bool {
+    true
 }
 
 /// How long a source may be learnt after its media was set.
@@ -88,17 +95,18 @@ const LEARNING_TIME: Duration = Duration::from_secs(3);
 const CONSISTENT: u8 = 3;
 
 impl Source {
-    /// Accepts nobody.
+    /// Accepts nobody (allocates).
     pub(crate) fn nobody() -> Self {
         Self {
             accepted: None,
-            learning: None,
+            may_learn: false,
+            learning: Box::new(None),
         }
     }
 
     /// Starts the rule of a new media description.
-    pub(crate) fn new(media: &MediaPlan, now: Timestamp) -> Self {
-        let learning = match media.source {
+    pub(crate) fn follow(&mut self, media: &MediaPlan, now: Timestamp) {
+        *self.learning = match media.source {
             SourceRule::Strict => None,
             SourceRule::Learn { allowed } => Some(Learning {
                 allowed,
@@ -106,17 +114,21 @@ impl Source {
                 candidate: None,
             }),
         };
-        Self {
-            accepted: Some(Peer::new(media.remote)),
-            learning,
-        }
+        self.may_learn = self.learning.is_some();
+        self.accepted = Some(Peer::new(media.remote));
     }
 
     /// Judges one packet. While a source is being learnt nothing else is accepted; when the time is
     /// over without a lock, the rule is strict.
     pub(crate) fn admit(&mut self, source: SocketAddr, seen: Sighting) -> Admission {
         let peer = Peer::new(source);
-        let Some(learning) = &mut self.learning else {
+        let learning = if self.may_learn {
+            (*self.learning).as_mut()
+        } else {
+            None
+        };
+        let Some(learning) = learning else {
+            self.may_learn = false;
             return if self.accepted == Some(peer) {
                 Admission::Accepted
             } else {
@@ -124,7 +136,7 @@ impl Source {
             };
         };
         if seen.at > learning.until {
-            self.learning = None;
+            *self.learning = None;
             return self.admit(source, seen);
         }
         let allowed = learning
@@ -148,7 +160,7 @@ impl Source {
         };
         if count >= CONSISTENT {
             self.accepted = Some(peer);
-            self.learning = None;
+            *self.learning = None;
             return Admission::Learnt;
         }
         let next_sequence = seen.sequence.wrapping_add(1);
@@ -183,6 +195,12 @@ mod tests {
         }
     }
 
+    fn following(media: &MediaPlan) -> Source {
+        let mut source = Source::nobody();
+        source.follow(media, Timestamp(0));
+        source
+    }
+
     fn learn() -> SourceRule {
         let allowed = [Some("198.51.100.7".parse().unwrap()), None, None, None];
         SourceRule::Learn { allowed }
@@ -203,7 +221,7 @@ mod tests {
 
     #[test]
     fn strict_means_exactly_this_address_and_port() {
-        let mut source = Source::new(&media(SourceRule::Strict), Timestamp(0));
+        let mut source = following(&media(SourceRule::Strict));
         assert_eq!(
             source.admit(at("192.0.2.1:4000"), seen(1, 1, 0)),
             Admission::Accepted
@@ -228,7 +246,7 @@ mod tests {
 
     #[test]
     fn three_consistent_packets_are_learnt_and_locked() {
-        let mut source = Source::new(&media(learn()), Timestamp(0));
+        let mut source = following(&media(learn()));
         let nat = at("198.51.100.7:61000");
         assert_eq!(source.admit(nat, seen(9, u16::MAX, 10)), Admission::Probation);
         assert_eq!(source.admit(nat, seen(9, 0, 30)), Admission::Probation);
@@ -242,7 +260,7 @@ mod tests {
 
     #[test]
     fn inconsistent_packets_are_not_learnt() {
-        let mut source = Source::new(&media(learn()), Timestamp(0));
+        let mut source = following(&media(learn()));
         let nat = at("198.51.100.7:61000");
         for (ssrc, sequence) in [(9, 1), (9, 2), (9, 4), (8, 5), (9, 6), (9, 7)] {
             assert_eq!(source.admit(nat, seen(ssrc, sequence, 10)), Admission::Probation);
@@ -261,7 +279,7 @@ mod tests {
 
     #[test]
     fn only_allowed_addresses_within_three_seconds() {
-        let mut source = Source::new(&media(learn()), Timestamp(0));
+        let mut source = following(&media(learn()));
         for sequence in 0..5 {
             assert_eq!(
                 source.admit(at("203.0.113.9:61000"), seen(9, sequence, 10)),

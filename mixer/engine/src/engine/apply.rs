@@ -4,7 +4,7 @@ use crate::command::{
     Command, ConferenceIndex, EndpointIndex, EndpointSnapshot, Outcome, PlayId, Refusal, Retired,
 };
 use crate::conference::Conference;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointBox};
 use crate::engine::Engine;
 use crate::event::{Event, EventKind};
 use crate::media::MediaPlan;
@@ -52,7 +52,7 @@ impl Engine {
             Command::Hold { at, on } => self.change(at, |endpoint| endpoint.set_held(on, now)),
             Command::PlayToEndpoint { at, play } => Outcome::plain(
                 self.endpoint_mut(at)
-                    .and_then(|endpoint| endpoint.plays.start(play)),
+                    .and_then(|endpoint| endpoint.start_play(play)),
             ),
             Command::PlayToConference { at, play } => Outcome::plain(
                 self.conference_mut(at)
@@ -71,8 +71,7 @@ impl Engine {
     }
 
     fn endpoint_mut(&mut self, at: EndpointIndex) -> Result<&mut Endpoint, Refusal> {
-        let place = self.endpoints.get_mut(at.0 as usize);
-        place.and_then(Option::as_deref_mut).ok_or(Refusal::NotFound)
+        self.endpoints.get_mut(at).ok_or(Refusal::NotFound)
     }
 
     fn conference_mut(&mut self, at: ConferenceIndex) -> Result<&mut Conference, Refusal> {
@@ -123,7 +122,7 @@ impl Engine {
         &mut self,
         conference: ConferenceIndex,
         at: EndpointIndex,
-        mut endpoint: Box<Endpoint>,
+        mut boxed: EndpointBox,
         now: Timestamp,
         sink: &mut impl PacketSink,
     ) -> Outcome {
@@ -131,27 +130,27 @@ impl Engine {
             .conferences
             .get_mut(conference.0 as usize)
             .and_then(Option::as_deref_mut);
-        let refusal = match (self.endpoints.get_mut(at.0 as usize), room) {
-            (None, _) => Refusal::OutOfRange,
-            (_, None) => Refusal::NotFound,
-            (Some(Some(_)), _) => Refusal::Occupied,
-            (Some(place), Some(room)) => match self.ports.check_free(endpoint.local_port()) {
+        let refusal = match (self.endpoints.is_taken(at), room, &mut *boxed) {
+            (None, ..) => Refusal::OutOfRange,
+            (_, None, _) | (.., None) => Refusal::NotFound,
+            (Some(true), ..) => Refusal::Occupied,
+            (Some(false), Some(room), Some(endpoint)) => match self.ports.check_free(endpoint.local_port()) {
                 Err(refusal) => refusal,
                 Ok(()) => {
                     endpoint.enter(conference, at, now, sink, &mut self.counters);
                     self.ports.take(endpoint.local_port(), at);
                     self.own_ssrcs.add(conference, endpoint.ssrc());
                     self.roster.join(&mut room.members, at);
-                    *place = Some(endpoint);
+                    self.endpoints.put(at, boxed);
                     return Outcome::plain(Ok(()));
                 }
             },
         };
-        Outcome::refused(refusal, Retired::Endpoint(endpoint))
+        Outcome::refused(refusal, Retired::Endpoint(boxed))
     }
 
     fn remove_endpoint(&mut self, at: EndpointIndex) -> Outcome {
-        let Some(endpoint) = self.endpoints.get_mut(at.0 as usize).and_then(Option::take) else {
+        let Some(endpoint) = self.endpoints.get(at) else {
             return Outcome::plain(Err(Refusal::NotFound));
         };
         let room = self.conferences.get_mut(endpoint.conference().0 as usize);
@@ -162,7 +161,7 @@ impl Engine {
         self.own_ssrcs.remove(endpoint.conference(), endpoint.ssrc());
         Outcome {
             result: Ok(()),
-            retired: Some(Retired::Endpoint(endpoint)),
+            retired: self.endpoints.take(at).map(Retired::Endpoint),
         }
     }
 
@@ -173,8 +172,7 @@ impl Engine {
         now: Timestamp,
         sink: &mut impl PacketSink,
     ) -> Outcome {
-        let place = self.endpoints.get_mut(at.0 as usize);
-        let result = match place.and_then(Option::as_deref_mut) {
+        let result = match self.endpoints.get_mut(at) {
             None => Err(Refusal::NotFound),
             Some(endpoint) => {
                 endpoint.set_media(&media, now, sink, &mut self.counters);
@@ -194,11 +192,11 @@ impl Engine {
             counters,
             ..
         } = self;
-        let Some(endpoint) = endpoints.get_mut(at.0 as usize).and_then(Option::as_deref_mut) else {
+        let Some(endpoint) = endpoints.get_mut(at) else {
             return Outcome::plain(Err(Refusal::NotFound));
         };
         let conference = endpoint.conference();
-        endpoint.plays.stop(play, |play| {
+        endpoint.plays().stop(play, |play| {
             let kind = EventKind::Played {
                 play,
                 complete: false,
@@ -245,7 +243,6 @@ impl Engine {
     fn snapshot(&self, buffer: &mut Vec<EndpointSnapshot>) {
         buffer.clear();
         let room = buffer.capacity();
-        let present = self.endpoints.iter().flatten();
-        buffer.extend(present.take(room).map(|endpoint| endpoint.snapshot()));
+        buffer.extend(self.endpoints.iter().take(room).map(Endpoint::snapshot));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::command::{ConferenceIndex, EndpointIndex, Retired};
 use crate::counters::DropReason;
+use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::event::{Event, EventKind};
 
@@ -9,14 +10,8 @@ impl Engine {
     /// Retires the conference whose endpoint panicked over a packet to `local_port`.
     pub(super) fn fail_receiver(&mut self, local_port: u16) {
         self.counters.drop_packet(DropReason::Malformed);
-        let endpoint = self
-            .ports
-            .find(local_port)
-            .and_then(|at| self.endpoints.get(at.0 as usize));
-        if let Some(conference) = endpoint
-            .and_then(|place| place.as_ref())
-            .map(|endpoint| endpoint.conference())
-        {
+        let endpoint = self.ports.find(local_port).and_then(|at| self.endpoints.get(at));
+        if let Some(conference) = endpoint.map(Endpoint::conference) {
             self.fail(conference);
         }
     }
@@ -38,9 +33,11 @@ impl Engine {
         self.retired
             .push(EndpointIndex(u32::MAX), Retired::Conference(conference));
         for member in self.roster.iter(&members) {
-            if let Some(endpoint) = self.endpoints.get_mut(member.0 as usize).and_then(Option::take) {
+            if let Some(endpoint) = self.endpoints.get(member) {
                 self.ports.release(endpoint.local_port());
                 self.own_ssrcs.remove(at, endpoint.ssrc());
+            }
+            if let Some(endpoint) = self.endpoints.take(member) {
                 self.retired.push(member, Retired::Endpoint(endpoint));
             }
         }

@@ -2,7 +2,6 @@
 
 use crate::counters::DropReason;
 use crate::demux::{Kind, kind};
-use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::packet::Datagram;
@@ -25,10 +24,7 @@ impl Engine {
             Kind::BadVersion => return Err(DropReason::BadVersion),
             Kind::Short => return Err(DropReason::Malformed),
         }
-        let place = endpoints.get_mut(at.0 as usize);
-        let endpoint: &mut Endpoint = place
-            .and_then(Option::as_deref_mut)
-            .ok_or(DropReason::UnknownPort)?;
+        let endpoint = endpoints.get_mut(at).ok_or(DropReason::UnknownPort)?;
         let conference = endpoint.conference();
         let is_ours = |ssrc| own_ssrcs.contains(conference, ssrc);
         // At most an active, a learnt source and two digits come out of one packet.

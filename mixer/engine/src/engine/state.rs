@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 
 /// Number of the form that [`Engine::export_state`] writes and [`Engine::import_state`] reads. It is
 /// raised whenever a field comes, goes, or changes its meaning.
-pub const STATE_FORMAT: u32 = 1;
+pub const STATE_FORMAT: u32 = 2;
 
 /// Why a state cannot be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,8 +73,7 @@ struct Read {
     calendar: Vec<Vec<ConferenceIndex>>,
     /// With their members in the order in which they joined.
     conferences: Vec<(ConferenceIndex, Box<Conference>, Vec<EndpointIndex>)>,
-    #[expect(clippy::vec_box, reason = "they move into the table as they are")]
-    endpoints: Vec<Box<Endpoint>>,
+    endpoints: Vec<Endpoint>,
 }
 
 /// The number alone, whatever else there is.
@@ -99,8 +98,8 @@ impl Engine {
         for conference in self.conferences.iter_mut().flatten() {
             conference.plays.name_prompts(&mut number_of);
         }
-        for endpoint in self.endpoints.iter_mut().flatten() {
-            endpoint.plays.name_prompts(&mut number_of);
+        for endpoint in self.endpoints.iter_mut() {
+            endpoint.plays().name_prompts(&mut number_of);
             endpoint.tidy();
         }
         let conferences = (0..).zip(&self.conferences);
@@ -118,12 +117,7 @@ impl Engine {
                     Some((ConferenceIndex(at), conference, members))
                 })
                 .collect(),
-            endpoints: self
-                .endpoints
-                .iter()
-                .flatten()
-                .map(|endpoint| &**endpoint)
-                .collect(),
+            endpoints: self.endpoints.iter().collect(),
         };
         let mut bytes = Vec::with_capacity(BYTES_PER_ENDPOINT * (written.endpoints.len() + 1));
         rmp_serde::encode::write_named(&mut bytes, &written).map_err(unreadable)?;
@@ -165,17 +159,18 @@ impl Engine {
         Ok(engine)
     }
 
-    fn put_endpoint(&mut self, mut endpoint: Box<Endpoint>, limits: &EngineLimits) -> Result<(), StateError> {
+    fn put_endpoint(&mut self, mut endpoint: Endpoint, limits: &EngineLimits) -> Result<(), StateError> {
         let (at, port) = (endpoint.at(), endpoint.local_port());
-        let Some(place) = self.endpoints.get_mut(at.0 as usize) else {
-            return Err(StateError::TooSmall {
-                what: "endpoint",
-                number: at.0,
-                limit: limits.endpoints,
-            });
-        };
-        if place.is_some() {
-            return Err(StateError::Contradiction("two endpoints at one place"));
+        match self.endpoints.is_taken(at) {
+            None => {
+                return Err(StateError::TooSmall {
+                    what: "endpoint",
+                    number: at.0,
+                    limit: limits.endpoints,
+                });
+            }
+            Some(true) => return Err(StateError::Contradiction("two endpoints at one place")),
+            Some(false) => {}
         }
         match self.ports.check_free(port) {
             Ok(()) => {}
@@ -191,7 +186,7 @@ impl Engine {
         endpoint.complete();
         self.ports.take(port, at);
         self.own_ssrcs.add(endpoint.conference(), endpoint.ssrc());
-        *place = Some(endpoint);
+        self.endpoints.put(at, Box::new(Some(endpoint)));
         Ok(())
     }
 
@@ -210,7 +205,7 @@ impl Engine {
             });
         };
         for &member in members {
-            let endpoint = self.endpoints.get(member.0 as usize).and_then(Option::as_deref);
+            let endpoint = self.endpoints.get(member);
             if endpoint.is_none_or(|endpoint| endpoint.conference() != at) {
                 return Err(StateError::Contradiction("a member that is not there"));
             }
@@ -267,9 +262,9 @@ impl Engine {
                 plays.find_prompts(&mut *prompt_of, |play| ended(at, None, play));
             }
         }
-        for endpoint in endpoints.iter_mut().flatten() {
+        for endpoint in endpoints.iter_mut() {
             let (conference, at) = (endpoint.conference(), endpoint.at());
-            let plays = &mut endpoint.plays;
+            let plays = endpoint.plays();
             plays.find_prompts(&mut *prompt_of, |play| ended(conference, Some(at), play));
         }
     }

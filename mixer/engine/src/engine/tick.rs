@@ -8,13 +8,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::command::{ConferenceIndex, EndpointIndex};
+use crate::command::ConferenceIndex;
 use crate::conference::{Conference, PHASES};
 use crate::counters::Counters;
-use crate::endpoint::{Endpoint, Part, TickTime};
+use crate::endpoint::{Part, TickTime};
 use crate::engine::Engine;
 use crate::engine::outbox::Events;
 use crate::engine::roster::Roster;
+use crate::engine::table::Endpoints;
 use crate::event::{Event, EventKind};
 use crate::mix::heard::{Listener, Mix};
 use crate::mix::mix_minus;
@@ -76,7 +77,7 @@ fn phase_of(slot: u64) -> usize {
 struct Tick<'a> {
     at: ConferenceIndex,
     conference: &'a mut Conference,
-    endpoints: &'a mut [Option<Box<Endpoint>>],
+    endpoints: &'a mut Endpoints,
     roster: &'a Roster,
     mix: &'a mut Mix,
     events: &'a mut Events,
@@ -106,12 +107,12 @@ impl Tick<'_> {
         } = self;
         mix.begin();
         for at in roster.iter(&conference.members) {
-            let Some(endpoint) = member(endpoints, at) else {
+            let Some(endpoint) = endpoints.get_mut(at) else {
                 continue;
             };
             let talk = endpoint.pull(time, &mut mix.voices, counters);
             if endpoint.part == Part::Audible {
-                mix_minus::add(&mut mix.sum, &endpoint.frame);
+                mix_minus::add(&mut mix.sum, endpoint.frame());
             }
             let mut tell = |kind| {
                 events.push(
@@ -165,13 +166,13 @@ impl Tick<'_> {
         } = self;
         let mut deferred = false;
         for at in roster.iter(&conference.members) {
-            let Some(endpoint) = member(endpoints, at) else {
+            let Some(endpoint) = endpoints.get_mut(at) else {
                 continue;
             };
             endpoint.pass_on_learnt(sink);
-            let over = endpoint.plays.is_active().then(|| {
+            let over = endpoint.running_plays().map(|plays| {
                 let mut over = mix_minus::SILENCE;
-                endpoint.plays.mix_into(&mut over, |play| {
+                plays.mix_into(&mut over, |play| {
                     let kind = EventKind::Played { play, complete: true };
                     events.push(
                         Event {
@@ -188,7 +189,7 @@ impl Tick<'_> {
                 endpoint.sender.skip_frame();
                 continue;
             };
-            let (part, hears, frame) = (endpoint.part, endpoint.hears(), &endpoint.frame);
+            let (part, hears, frame) = (endpoint.part, endpoint.hears(), endpoint.frame());
             let listener = Listener {
                 at,
                 codec,
@@ -214,13 +215,9 @@ impl Tick<'_> {
             return;
         }
         for at in self.roster.iter(&self.conference.members) {
-            if let Some(endpoint) = member(self.endpoints, at) {
+            if let Some(endpoint) = self.endpoints.get_mut(at) {
                 endpoint.sender.send_deferred(sink, self.counters);
             }
         }
     }
-}
-
-fn member(endpoints: &mut [Option<Box<Endpoint>>], at: EndpointIndex) -> Option<&mut Endpoint> {
-    endpoints.get_mut(at.0 as usize)?.as_deref_mut()
 }

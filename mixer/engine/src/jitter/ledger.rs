@@ -35,7 +35,7 @@ enum Close {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(from = "OpenFrames", into = "OpenFrames")]
 pub(super) struct Ledger {
-    open: [Open; OPEN_MAX],
+    open: Box<[Open; OPEN_MAX]>,
     count: usize,
     /// Frames closed as not owed.
     not_owed: u64,

@@ -135,16 +135,13 @@ pub struct JitterCounters {
     pub stops: u64,
 }
 
-/// See the module's documentation.
+/// See the module's documentation. It is part of every endpoint, so what is large and seldom needed is behind
+/// boxes.
 #[derive(Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub struct JitterBuffer {
-    slots: Slots,
     tracker: Tracker,
-    ledger: Ledger,
-    late: LateHistory,
-    slack: SlackWindow,
-    concealer: Concealer,
-    counters: JitterCounters,
+    slots: Slots,
     phase: Phase,
     /// Extended timestamp of the next sample to be played. Every tick advances it by a frame.
     position: u64,
@@ -153,6 +150,9 @@ pub struct JitterBuffer {
     last_tick: Option<Timestamp>,
     /// Smoothed playout delay in microseconds, times 2^`DELAY_SHIFT`.
     delay_us: Option<i64>,
+    late: LateHistory,
+    counters: JitterCounters,
+    slack: SlackWindow,
     /// Ticks still to be filled without advancing the position.
     insertions: u8,
     /// Whether anything came since the last tick.
@@ -165,6 +165,8 @@ pub struct JitterBuffer {
     early_run: u8,
     /// Ticks before another frame may be left out.
     shrink_pause: u8,
+    concealer: Concealer,
+    ledger: Ledger,
 }
 
 /// Where the playout stands.

@@ -31,11 +31,15 @@ pub(super) struct Stored {
 /// there are slots, so that the oldest packet is found by counting bits.
 #[derive(Debug)]
 pub(super) struct Slots {
-    stored: Box<[Stored]>,
+    /// What lies in the first place, which is the only one that most sources ever need.
+    first: Stored,
+    /// What lies in the others.
+    others: Box<[Stored]>,
+    /// Payloads by place.
     bytes: Box<[u8]>,
     payload_bytes: usize,
-    /// Where in `bytes` each slot's payload lies. The lowest free place is taken, so that a buffer in
-    /// which one packet waits at a time keeps to one place and out of the way of other caches' lines.
+    /// Where each slot's packet lies. The lowest free place is taken, so that a buffer in which one packet
+    /// waits at a time keeps to one place and out of the way of other buffers' cache lines.
     places: [u8; SLOTS_MAX],
     /// Bit n: place n is free.
     free: u32,
@@ -60,12 +64,12 @@ struct Occupied<'a> {
 
 impl Serialize for Slots {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let occupied = (0..self.stored.len()).filter(|index| self.occupied >> index & 1 != 0);
+        let occupied = (0..self.slots()).filter(|index| self.occupied >> index & 1 != 0);
         let waiting = occupied
-            .filter_map(|index| Some((*self.stored.get(index)?, Bytes(self.payload(index).into()))))
+            .filter_map(|index| Some((*self.packet(index)?, Bytes(self.payload(index).into()))))
             .collect();
         Occupied {
-            slots: u8::try_from(self.stored.len()).unwrap_or(u8::MAX),
+            slots: u8::try_from(self.slots()).unwrap_or(u8::MAX),
             payload_bytes: u16::try_from(self.payload_bytes).unwrap_or(u16::MAX),
             next: self.next,
             waiting,
@@ -104,7 +108,8 @@ impl Slots {
         };
         let payload_bytes = usize::from(payload_bytes);
         Self {
-            stored: vec![empty; count].into_boxed_slice(),
+            first: empty,
+            others: vec![empty; count - 1].into_boxed_slice(),
             bytes: vec![0; count * payload_bytes].into_boxed_slice(),
             payload_bytes,
             places: [0; SLOTS_MAX],
@@ -122,7 +127,11 @@ impl Slots {
 
     /// Number of slots.
     pub(super) fn count(&self) -> u64 {
-        u64::try_from(self.stored.len()).unwrap_or(0)
+        u64::try_from(self.slots()).unwrap_or(0)
+    }
+
+    fn slots(&self) -> usize {
+        self.others.len() + 1
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -137,19 +146,15 @@ impl Slots {
     /// Empties all slots; `next` is the first sequence number that will be stored.
     pub(super) fn clear(&mut self, next: u64) {
         self.occupied = 0;
-        self.free = all(self.stored.len());
+        self.free = all(self.slots());
         self.next = next;
     }
 
     /// Lets a packet in that came before the first one, while nothing was played yet.
     pub(super) fn reach_back(&mut self, sequence: u64) {
-        let stored = self
-            .stored
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| self.occupied >> index & 1 != 0);
-        let newest = stored
-            .map(|(_, stored)| stored.sequence)
+        let occupied = (0..self.slots()).filter(|index| self.occupied >> index & 1 != 0);
+        let newest = occupied
+            .filter_map(|index| Some(self.packet(index)?.sequence))
             .max()
             .unwrap_or(sequence);
         if sequence < self.next && newest - sequence < self.count() {
@@ -179,9 +184,11 @@ impl Slots {
             .bytes
             .get_mut(start..start + payload.len())
             .filter(|_| payload.len() <= self.payload_bytes);
-        let (Some(stored), Some(bytes), Some(known)) =
-            (self.stored.get_mut(index), bytes, self.places.get_mut(index))
-        else {
+        let stored = match place.checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(other) => self.others.get_mut(other as usize),
+        };
+        let (Some(stored), Some(bytes), Some(known)) = (stored, bytes, self.places.get_mut(index)) else {
             return false;
         };
         // The payload has just been read, and is in nobody's way before its tick.
@@ -217,26 +224,35 @@ impl Slots {
             return None;
         }
         // The bits twice in a row: shifting right rotates them.
-        let count = self.stored.len();
+        let count = self.slots();
         let twice = u64::from(self.occupied) | u64::from(self.occupied) << count;
         let start = self.index(sequence);
         let distance = usize::try_from((twice >> start).trailing_zeros()).unwrap_or(0);
         let index = (start + distance) % count;
-        let stored = *self.stored.get(index)?;
+        let stored = *self.packet(index)?;
         (stored.sequence >= sequence).then_some((index, stored))
+    }
+
+    /// Where slot `index` keeps its packet.
+    fn place(&self, index: usize) -> usize {
+        self.places.get(index).copied().map_or(0, usize::from)
+    }
+
+    /// The packet in slot `index`; it stays there after the release, until another one is stored.
+    fn packet(&self, index: usize) -> Option<&Stored> {
+        let place = self.place(index);
+        place
+            .checked_sub(1)
+            .map_or(Some(&self.first), |other| self.others.get(other))
     }
 
     /// Payload in slot `index`; it stays there after the release, until another packet is stored.
     pub(super) fn payload(&self, index: usize) -> &[u8] {
         if self.is_idle(index) {
-            return codec::idle_payload(self.stored.get(index).map_or(Codec::Pcmu, |stored| stored.codec));
+            return codec::idle_payload(self.packet(index).map_or(Codec::Pcmu, |stored| stored.codec));
         }
-        let place = self.places.get(index).copied().unwrap_or(0);
-        let start = usize::from(place) * self.payload_bytes;
-        let length = self
-            .stored
-            .get(index)
-            .map_or(0, |stored| usize::from(stored.length));
+        let start = self.place(index) * self.payload_bytes;
+        let length = self.packet(index).map_or(0, |stored| usize::from(stored.length));
         self.bytes.get(start..start + length).unwrap_or_default()
     }
 
@@ -247,13 +263,13 @@ impl Slots {
 
     /// Codec and payload in slot `index`, as [`Self::payload`].
     pub(super) fn payload_of(&self, index: usize) -> (Codec, &[u8]) {
-        let codec = self.stored.get(index).map_or(Codec::Pcmu, |stored| stored.codec);
+        let codec = self.packet(index).map_or(Codec::Pcmu, |stored| stored.codec);
         (codec, self.payload(index))
     }
 
     /// Frees a slot, and gives up what lies before it.
     pub(super) fn release(&mut self, index: usize) {
-        if let Some(stored) = self.stored.get(index) {
+        if let Some(stored) = self.packet(index) {
             self.next = self.next.max(stored.sequence + 1);
         }
         self.vacate(index);
@@ -275,7 +291,7 @@ impl Slots {
 
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.stored) + self.bytes.len()
+        size_of_val(&*self.others) + self.bytes.len()
     }
 
     fn index(&self, sequence: u64) -> usize {

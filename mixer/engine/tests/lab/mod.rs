@@ -14,7 +14,9 @@ use mixer_engine::command::{
     Command, ConferenceIndex, EndpointIndex, EndpointSnapshot, Outcome, Refusal, Retired,
 };
 use mixer_engine::counters::{Counters, DropReason};
-use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, Engine, EngineLimits};
+use mixer_engine::engine::{
+    Conference, ConferenceSetup, Endpoint, EndpointBox, EndpointSetup, Engine, EngineLimits,
+};
 use mixer_engine::event::Event;
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};
@@ -205,7 +207,7 @@ impl Lab {
         &mut self,
         conference: ConferenceIndex,
         plan: MediaPlan,
-        endpoint: Box<Endpoint>,
+        endpoint: EndpointBox,
     ) -> usize {
         let number = self.phones.len();
         let at = EndpointIndex(u32::try_from(number).unwrap());

@@ -1,0 +1,67 @@
+//! The endpoints of an engine, side by side in memory.
+//!
+//! An endpoint comes from control in a box and leaves in it, because a worker neither allocates nor frees.
+//! While it is here it lies in the table itself: a tick goes through neighbours instead of through pages
+//! all over the memory.
+
+use crate::command::EndpointIndex;
+use crate::endpoint::{Endpoint, EndpointBox};
+
+/// Endpoints by index.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    here: Vec<Option<Endpoint>>,
+    /// Empty boxes of those that are here.
+    boxes: Vec<Option<EndpointBox>>,
+}
+
+impl Endpoints {
+    /// Room for `count` of them.
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            here: std::iter::repeat_with(|| None).take(count).collect(),
+            boxes: std::iter::repeat_with(|| None).take(count).collect(),
+        }
+    }
+
+    /// Whether there is a place `at`, and whether it is taken.
+    pub(crate) fn is_taken(&self, at: EndpointIndex) -> Option<bool> {
+        self.here.get(at.0 as usize).map(Option::is_some)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, at: EndpointIndex) -> Option<&Endpoint> {
+        self.here.get(at.0 as usize)?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, at: EndpointIndex) -> Option<&mut Endpoint> {
+        self.here.get_mut(at.0 as usize)?.as_mut()
+    }
+
+    /// Gives a free place to what is in the box.
+    pub(crate) fn put(&mut self, at: EndpointIndex, mut endpoint: EndpointBox) {
+        let at = at.0 as usize;
+        if let (Some(here), Some(emptied)) = (self.here.get_mut(at), self.boxes.get_mut(at)) {
+            *here = endpoint.take();
+            *emptied = Some(endpoint);
+        }
+    }
+
+    /// Puts an endpoint back into its box.
+    pub(crate) fn take(&mut self, at: EndpointIndex) -> Option<EndpointBox> {
+        let mut emptied = self.boxes.get_mut(at.0 as usize)?.take()?;
+        *emptied = self.here.get_mut(at.0 as usize)?.take();
+        Some(emptied)
+    }
+
+    /// All that are here.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Endpoint> {
+        self.here.iter().flatten()
+    }
+
+    /// All that are here.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        self.here.iter_mut().flatten()
+    }
+}
