@@ -73,7 +73,7 @@ pub(super) struct Pump<L: Link> {
 /// Time between two polls while somebody waits.
 const BUSY_POLL: Duration = Duration::from_millis(1);
 /// Time between two polls otherwise: what events may be late by.
-const IDLE_POLL: Duration = Duration::from_millis(10);
+const IDLE_POLL: Duration = Duration::from_millis(20);
 /// Requests taken between two polls at most.
 const ASKS_PER_TURN: usize = 64;
 

@@ -1,13 +1,14 @@
 //! One queue: packet memory, four rings and the socket between them.
 //!
 //! Packet memory is cut into chunks. The first ones belong to receiving and are in the fill ring, in
-//! the receive ring or with the kernel; the others belong to transmitting and are in the free list,
+//! the receive ring, with the kernel or in reserve; the others belong to transmitting and are in the free list,
 //! in the transmit ring, with the kernel or in the completion ring. A chunk never changes sides, so
 //! that a burst of either kind cannot starve the other.
 
 mod memory;
 mod rings;
 pub mod socket;
+mod stock;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::memory::{Mapping, memory_file};
 use self::rings::{Consumer, Descriptor, Producer};
 use self::socket::{CopyMode, Kick, QueueId, SocketRings, XskSocket};
+use self::stock::Stock;
 
 /// How many chunks a queue has. Both are powers of two; `receive` may be 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,7 @@ pub struct XskQueue {
     /// Absent when a test plays the kernel.
     socket: Option<Arc<XskSocket>>,
     sizes: QueueSizes,
+    stock: Stock,
     /// Transmit chunks in nobody's hands.
     free: Vec<u32>,
     /// Frames pushed since the last kick.
@@ -152,6 +155,10 @@ impl XskQueue {
     /// Ends the queue for this program: what was committed leaves, and the free chunks are told to
     /// whoever looks after the socket. The rings stay as they are.
     pub(super) fn end(&mut self) {
+        while let Some(chunk) = self.stock.take_any() {
+            self.fill.push(u64::from(chunk) * u64::from(CHUNK));
+        }
+        self.fill.publish();
         self.flush();
         *self.shared.rest.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.free);
     }
@@ -194,6 +201,7 @@ impl XskQueue {
             memory,
             socket: None,
             sizes,
+            stock: Stock::new(sizes.receive),
             free: sizes.transmit_chunks().rev().collect(),
             queued: 0,
             down: false,
@@ -218,8 +226,8 @@ impl XskQueue {
         while taken < budget {
             let Some(descriptor) = receive.pop() else { break };
             taken += 1;
-            let chunk = descriptor.address / u64::from(CHUNK);
-            if chunk >= u64::from(self.sizes.receive) {
+            let chunk = u32::try_from(descriptor.address / u64::from(CHUNK)).unwrap_or(u32::MAX);
+            if chunk >= self.sizes.receive {
                 self.counters.nonsense += 1;
                 continue;
             }
@@ -228,7 +236,13 @@ impl XskQueue {
                 None => self.counters.nonsense += 1,
             }
             // The ring has a cell for every chunk of its side.
-            self.fill.push(chunk * u64::from(CHUNK));
+            if let Some(chunk) = self.stock.give_back(chunk) {
+                self.fill.push(u64::from(chunk) * u64::from(CHUNK));
+            }
+        }
+        self.stock.follow(taken);
+        while let Some(chunk) = self.stock.take_missing() {
+            self.fill.push(u64::from(chunk) * u64::from(CHUNK));
         }
         if taken > 0 {
             receive.release();
