@@ -134,6 +134,7 @@ impl Run {
         for at in 0..3 {
             let conference = Conference::new(ConferenceSetup {
                 phase: [7, 7, 12][at as usize],
+                talkers: [None, Some(2), Some(1)][at as usize],
             });
             let at = ConferenceIndex(at);
             run.must(Command::AddConference { at, conference });

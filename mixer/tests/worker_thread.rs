@@ -102,7 +102,10 @@ fn join(worker: &mut WorkerHandle<UringPrepared>, at: u32) -> UdpSocket {
 /// One phone talks; the other hears exactly its bytes, with the worker's numbering.
 fn two_phones(core: Option<usize>, spin: bool) {
     let mut worker = spawn(config(core, spin), open).unwrap();
-    let conference = Conference::new(ConferenceSetup { phase: 3 });
+    let conference = Conference::new(ConferenceSetup {
+        phase: 3,
+        talkers: None,
+    });
     perform(
         &mut worker,
         Command::AddConference {

@@ -139,6 +139,7 @@ fn restored_core(
         domain: config.sip.domain.clone(),
         trusted: network_pairs(&config.sip.trusted),
         auto_create: config.rooms.auto_create,
+        talkers: config.rooms.talkers,
         owner: config.node.name.clone(),
         learn_source: network_pairs(&config.sip.learn_source),
         calls_max: config.sip.calls_max,

@@ -93,7 +93,7 @@ impl Rig {
             .collect();
         for room in 0..load.rooms {
             let phase = u8::try_from(room % 20).unwrap_or(0);
-            let conference = Conference::new(ConferenceSetup { phase });
+            let conference = Conference::new(ConferenceSetup { phase, talkers: None });
             rig.apply(Command::AddConference {
                 at: ConferenceIndex(room),
                 conference,

@@ -122,7 +122,7 @@ impl World {
         };
         for index in 0..setup.conferences {
             let phase = u8::try_from(world.seed.below(20)).unwrap_or(0);
-            let conference = Conference::new(ConferenceSetup { phase });
+            let conference = Conference::new(ConferenceSetup { phase, talkers: None });
             let command = Command::AddConference {
                 at: ConferenceIndex(index),
                 conference,

@@ -35,6 +35,9 @@ pub struct CreateConference {
     pub command: CommandId,
     /// Opaque label of the client that owns it; a client reconciles only what it owns.
     pub owner: String,
+    /// Talkers mixed at once at most, 1 to 32: the loudest ones. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talkers: Option<u8>,
 }
 
 /// Create an endpoint: reserves its RTP port. Without `media` nothing is sent or accepted yet

@@ -28,6 +28,9 @@ pub struct ConferenceState {
     pub worker: u16,
     /// Whether new endpoints are refused.
     pub locked: bool,
+    /// Talkers mixed at once at most; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talkers: Option<u8>,
     /// Its endpoints in order of their ids.
     pub endpoints: Vec<EndpointState>,
 }
@@ -56,6 +59,9 @@ pub struct EndpointState {
     pub active: bool,
     /// Whether it talks now.
     pub talking: bool,
+    /// Whether it is in the mix, as of the last second.
+    #[serde(default)]
+    pub mixed: bool,
     /// Counters, as of the last second.
     pub stats: EndpointStats,
 }

@@ -119,9 +119,9 @@ fn state() {
     let json = format!(
         concat!(
             r#"{{"instance":"1601af36aa3064303b2d11644a73f75d","event_seq":42,"conferences":["#,
-            r#"{{"conference":"conf-7","owner":"signaling-1","worker":0,"locked":false,"endpoints":["#,
+            r#"{{"conference":"conf-7","owner":"signaling-1","worker":0,"locked":false,"talkers":4,"endpoints":["#,
             r#"{{"endpoint":"ep-1","local":"192.0.2.1:20480","ssrc":2018051091,"media":{},"#,
-            r#""muted":false,"deaf":false,"held":false,"gain_centibel":0,"active":true,"talking":false,"#,
+            r#""muted":false,"deaf":false,"held":false,"gain_centibel":0,"active":true,"talking":false,"mixed":true,"#,
             r#""stats":{{"received":1500,"sent":1502,"concealed":3,"late":1,"duplicate":0,"lost":2,"#,
             r#""bad_source":0,"playout_delay_us":21500}}}}]}}]}}"#
         ),

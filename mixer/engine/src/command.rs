@@ -195,6 +195,8 @@ pub struct EndpointSnapshot {
     pub active: bool,
     /// Whether it talks now.
     pub talking: bool,
+    /// Whether it is in the mix, or keeps its place in it between two words.
+    pub mixed: bool,
     /// RTP packets accepted.
     pub received: u64,
     /// RTP packets sent.

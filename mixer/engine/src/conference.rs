@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::roster::Members;
+use crate::mix::active_talkers::TALKERS_MAX;
 use crate::prompt::playlist::Plays;
 use crate::time::Slot;
 
@@ -11,12 +12,15 @@ use crate::time::Slot;
 pub struct ConferenceSetup {
     /// Slot within a tick at which it is mixed, 0 to 19.
     pub phase: u8,
+    /// Talkers mixed at most, 1 to 32, the loudest ones; absent: all.
+    pub talkers: Option<u8>,
 }
 
 /// Media side of a conference.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Conference {
     phase: usize,
+    talkers: Option<u8>,
     /// Listed beside it in the state.
     #[serde(skip, default = "Members::nobody")]
     pub(crate) members: Members,
@@ -31,10 +35,16 @@ impl Conference {
     pub fn new(setup: ConferenceSetup) -> Box<Self> {
         Box::new(Self {
             phase: usize::from(setup.phase) % PHASES,
+            talkers: setup.talkers.map(|most| most.clamp(1, TALKERS_MAX)),
             members: Members::NONE,
             plays: Plays::new(),
             deferred: false,
         })
+    }
+
+    /// Talkers mixed at most.
+    pub(crate) fn talkers(&self) -> Option<u8> {
+        self.talkers
     }
 
     /// Slot within a tick at which it is mixed.

@@ -184,6 +184,8 @@ pub struct Counters {
     /// Payloads passed through untouched, counted like encodes: one for all listeners of a codec,
     /// one for each talker who hears another.
     pub passthrough: u64,
+    /// Frames of talkers that were not mixed, because others were louder.
+    pub frames_left_out: u64,
     /// Key presses reported.
     pub digits: u64,
     /// Conferences dropped because processing them panicked.

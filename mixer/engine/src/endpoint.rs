@@ -1,6 +1,7 @@
 //! One RTP leg: what it may send us, what it is told apart by, and the stream it gets.
 
 mod formats;
+mod part;
 pub(crate) mod sender;
 mod source;
 
@@ -9,16 +10,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
 use crate::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot, Play, Refusal};
 use crate::counters::{Counters, DropReason};
 use crate::dtmf::{DtmfReceiver, Press};
 use crate::event::EventKind;
-use crate::jitter::{FrameKind, JitterBuffer, JitterSetup, PacketMeta};
+use crate::jitter::{JitterBuffer, JitterSetup, PacketMeta};
 use crate::media::{Codec, MediaPlan, SourceRule};
+use crate::mix::active_talkers::Envelope;
 use crate::mix::gain::Gain;
-use crate::mix::level::{TalkDetector, mean_square};
-use crate::mix::voices::Voices;
+use crate::mix::level::TalkDetector;
 use crate::mix::{FRAME_SAMPLES, Frame};
 use crate::packet::{Datagram, FlowId, PacketSink};
 use crate::prompt::playlist::Plays;
@@ -77,6 +77,13 @@ pub struct Endpoint {
     at: EndpointIndex,
     gain: Gain,
     talk: TalkDetector,
+    /// Its loudness of late.
+    envelope: Envelope,
+    /// It is in the mix, or keeps its place in it between two words.
+    mixed: bool,
+    /// The same before the current tick.
+    #[serde(skip)]
+    was_mixed: bool,
     /// What it contributes to the current tick.
     #[serde(skip, default = "Part::nothing")]
     pub(crate) part: Part,
@@ -171,6 +178,9 @@ impl Endpoint {
             at: EndpointIndex(u32::MAX),
             gain: Gain::default(),
             talk: TalkDetector::new(),
+            envelope: Envelope::default(),
+            mixed: false,
+            was_mixed: false,
             part: Part::Silent,
             send_codec: None,
             may_have_learnt: false,
@@ -428,49 +438,6 @@ impl Endpoint {
         inserted.drop_reason().map_or(Ok(()), Err)
     }
 
-    /// Gets its frame for one tick and enters it among the voices if it is heard. Returns the new
-    /// talk state when it changed.
-    pub(crate) fn pull(
-        &mut self,
-        tick: TickTime,
-        voices: &mut Voices,
-        counters: &mut Counters,
-    ) -> Option<bool> {
-        assert!(!self.planted_failure, "planted failure");
-        self.part = Part::Silent;
-        if !self.receives {
-            return self.talk.feed(0);
-        }
-        let pulled = self
-            .jitter
-            .pull(tick.due, tick.now, &mut self.rest.frame, counters);
-        let kept_out = self.muted || self.held || self.dtmf.suppresses_audio(tick.now);
-        if kept_out || matches!(pulled.frame, FrameKind::Nothing | FrameKind::Idle) {
-            return self.talk.feed(0);
-        }
-        let payload = pulled.passthrough.filter(|_| self.gain.is_unity());
-        if !self.gain.is_unity() {
-            self.gain.apply(&mut self.rest.frame);
-        }
-        if payload.is_some_and(|(codec, payload)| codec::idle(codec, payload).is_some()) {
-            return self.talk.feed(0);
-        }
-        let loudness = mean_square(&self.rest.frame);
-        // A quiet frame's mean may be zero although its samples are not.
-        let audible = loudness > 0 || self.rest.frame.iter().any(|&sample| sample != 0);
-        if audible {
-            self.part = Part::Audible;
-            voices.audible.add(self.at, payload);
-        } else if payload.is_some() {
-            self.part = Part::Hollow;
-            voices.hollow.add(self.at, payload);
-        }
-        if audible && let Some(ssrc) = self.jitter.ssrc() {
-            voices.ranking.add(loudness, ssrc, self.at);
-        }
-        self.talk.feed(loudness)
-    }
-
     /// Looks after what ends by silence: a key press without end, and media as a whole.
     pub(crate) fn check_timers(
         &mut self,
@@ -526,6 +493,7 @@ impl Endpoint {
             at: self.at,
             active: self.active,
             talking: self.talk.talking(),
+            mixed: self.mixed,
             received: self.received,
             sent: self.sender.sent(),
             concealed: jitter.concealed,

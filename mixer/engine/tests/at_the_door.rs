@@ -393,10 +393,10 @@ fn a_failing_conference_takes_nobody_with_it() {
     );
     assert!(lab.dropped(DropReason::UnknownPort) > 40, "its ports are free");
     // Everything it held can be used again.
-    let conference = Conference::new(ConferenceSetup { phase: 5 });
+    let (phase, talkers) = (5, None);
     lab.must(Command::AddConference {
         at: rooms[1],
-        conference,
+        conference: Conference::new(ConferenceSetup { phase, talkers }),
     });
     let endpoint = Endpoint::new(mixer_engine::engine::EndpointSetup {
         local_port: PORT_FIRST + 1,
@@ -444,7 +444,12 @@ fn commands_that_cannot_be_applied_change_nothing_and_give_the_box_back() {
     let mut lab = Lab::new();
     let room = lab.add_conference(0);
     lab.add(room, Codec::Pcmu);
-    let conference = || Conference::new(ConferenceSetup { phase: 0 });
+    let conference = || {
+        Conference::new(ConferenceSetup {
+            phase: 0,
+            talkers: None,
+        })
+    };
     let outcome = lab.apply(Command::AddConference {
         at: room,
         conference: conference(),

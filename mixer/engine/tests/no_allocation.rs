@@ -179,7 +179,10 @@ fn commands(lab: &Lab) -> Vec<Command> {
     vec![
         Command::AddConference {
             at: other,
-            conference: Conference::new(ConferenceSetup { phase: 7 }),
+            conference: Conference::new(ConferenceSetup {
+                phase: 7,
+                talkers: None,
+            }),
         },
         Command::AddEndpoint {
             conference: other,

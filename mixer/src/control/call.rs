@@ -10,6 +10,7 @@ use mixer_control::request::{
 };
 use mixer_engine::command;
 use mixer_engine::media as engine;
+use mixer_engine::mix::active_talkers::TALKERS_MAX;
 use serde::Serialize;
 
 use crate::prompts::{Prompts, is_prompt_name};
@@ -144,7 +145,11 @@ impl Call {
             label("endpoint", &self.endpoint)?;
         }
         match &self.body {
-            Body::CreateConference(body) => label("owner", &body.owner),
+            Body::CreateConference(body) => {
+                let talkers = body.talkers.map_or(1, i32::from);
+                within("talkers", talkers, 1, i32::from(TALKERS_MAX))?;
+                label("owner", &body.owner)
+            }
             Body::ConferenceCommand(body) => match &body.verb {
                 ConferenceVerb::Play(play) => check_play(play),
                 ConferenceVerb::Stop { play } => check_stop(play.as_deref()),

@@ -225,7 +225,7 @@ impl Hall {
         };
         for at in 0..CONFERENCES {
             let phase = u8::try_from(u64::from(at) % Slot::PER_TICK).unwrap_or(0);
-            let conference = Conference::new(ConferenceSetup { phase });
+            let conference = Conference::new(ConferenceSetup { phase, talkers: None });
             apply(Command::AddConference {
                 at: ConferenceIndex(at),
                 conference,

@@ -162,6 +162,7 @@ impl Exporter {
             }),
         );
         page.one(&table::PASSTHROUGH, engine(|stats| stats.engine.passthrough));
+        page.one(&table::LEFT_OUT, engine(|stats| stats.engine.frames_left_out));
         page.one(&table::DIGITS, engine(|stats| stats.engine.digits));
         page.one(&table::TICKS, engine(|stats| stats.engine.ticks));
         page.one(
@@ -416,6 +417,7 @@ mod tests {
             &mut engine.rtp_sent_bytes,
             &mut engine.ticks,
             &mut engine.passthrough,
+            &mut engine.frames_left_out,
             &mut engine.digits,
             &mut engine.conferences_failed,
             &mut engine.events_lost,

@@ -78,6 +78,8 @@ metrics! {
         "Payloads encoded; a payload shared by many listeners counts once."; "";
     PASSTHROUGH = "passthrough_total" Counter []
         "Payloads sent on byte-identical."; "";
+    LEFT_OUT = "frames_left_out_total" Counter []
+        "Frames of talkers that were not mixed, because a conference mixes the loudest only."; "";
     DIGITS = "digits_total" Counter []
         "Key presses reported (RFC 4733)."; "";
     TICKS = "conference_ticks_total" Counter []

@@ -98,7 +98,7 @@ impl Stage {
     }
 
     pub(crate) fn add_conference(&mut self, at: u32, phase: u8) -> u64 {
-        let conference = Conference::new(ConferenceSetup { phase });
+        let conference = Conference::new(ConferenceSetup { phase, talkers: None });
         self.command(Command::AddConference {
             at: ConferenceIndex(at),
             conference,

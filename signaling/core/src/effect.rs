@@ -50,6 +50,8 @@ pub enum MixerRequest {
     CreateConference {
         /// Its id.
         conference: String,
+        /// Talkers mixed at once at most; absent: all.
+        talkers: Option<u8>,
     },
     /// Remove a conference and everything in it.
     RemoveConference {

@@ -45,6 +45,8 @@ pub struct CoreConfig {
     pub trusted: Vec<(std::net::IpAddr, u8)>,
     /// Any `sip:conf-NAME@` is created by its first caller.
     pub auto_create: bool,
+    /// Talkers that a conference mixes at once at most, the loudest ones; absent: all.
+    pub talkers: Option<u8>,
     /// Label under which the mixer keeps our conferences.
     pub owner: String,
     /// Peers whose RTP source is learnt (NAT) instead of taken from SDP, as (network, prefix length).

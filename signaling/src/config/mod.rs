@@ -140,6 +140,8 @@ impl std::fmt::Display for StoreUrl {
 pub struct Rooms {
     /// Any `sip:conf-NAME@DOMAIN` is created by its first caller.
     pub auto_create: bool,
+    /// Talkers mixed at once at most; absent: all.
+    pub talkers: Option<u8>,
 }
 
 /// `[log]`.
@@ -261,9 +263,10 @@ impl Config {
         };
         let _ = write!(
             out,
-            "\n[store]\nurl = {}\n\n[rooms]\nauto_create = {}\n\n[log]\nlevel = {}\nformat = {}\n",
+            "\n[store]\nurl = {}\n\n[rooms]\nauto_create = {}\ntalkers = {}\n\n[log]\nlevel = {}\nformat = {}\n",
             quoted(&self.store.to_string()),
             self.rooms.auto_create,
+            self.rooms.talkers.unwrap_or(0),
             quoted(&self.log.level),
             quoted(format),
         );

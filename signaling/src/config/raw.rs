@@ -65,6 +65,7 @@ struct RawStore {
 #[serde(deny_unknown_fields, default)]
 struct RawRooms {
     auto_create: Option<bool>,
+    talkers: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,6 +91,7 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Config, ConfigError> {
         store: file.store(raw.store)?,
         rooms: Rooms {
             auto_create: raw.rooms.auto_create.unwrap_or(loopback),
+            talkers: file.talkers(raw.rooms.talkers)?,
         },
         log: file.log(raw.log)?,
         sip,
@@ -219,6 +221,12 @@ impl File<'_> {
                     format!("{key} = {} is out of range; use {min} to {max}", value.get_ref()),
                 )
             })
+    }
+
+    /// 0 is all of them.
+    fn talkers(&self, raw: Option<Spanned<i64>>) -> Result<Option<u8>, ConfigError> {
+        let most = self.number("[rooms] talkers", raw, 0, 0, TALKERS_MAX)?;
+        Ok(u8::try_from(most).ok().filter(|most| *most > 0))
     }
 
     fn domain(&self, raw: Option<Spanned<String>>) -> Result<String, ConfigError> {
@@ -411,3 +419,6 @@ const NODE_NAME_MAX: usize = 28;
 const LISTENERS_MAX: usize = 32;
 const NETWORKS_MAX: usize = 1024;
 const MIXERS_MAX: usize = 64;
+
+/// Most talkers that a mixer mixes in a limited conference.
+const TALKERS_MAX: usize = 32;

@@ -48,6 +48,7 @@ fn a_full_file_survives_a_round_trip() {
     "#;
     let config = Config::parse("signaling.toml", text).unwrap();
     assert!(!config.rooms.auto_create, "not on loopback: an explicit choice");
+    assert_eq!(config.rooms.talkers, None, "everybody is mixed");
     assert_eq!(config.mixers[0].url, "http://10.0.0.2:8090");
     assert_eq!(
         config.store,
@@ -87,6 +88,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[sip]\ncalls_max = 0",
         "signaling.toml:2: [sip] calls_max = 0",
         "use 1 to 200000",
+    ),
+    (
+        "[rooms]\ntalkers = 33",
+        "signaling.toml:2: [rooms] talkers = 33",
+        "use 0 to 32",
     ),
     (
         "[sip]\ncalls_max = 99999999",

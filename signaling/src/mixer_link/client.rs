@@ -104,7 +104,7 @@ impl Client {
 
     fn learn(&self, request: &MixerRequest, reply: &MixerReply) {
         match (request, reply) {
-            (MixerRequest::CreateConference { conference }, MixerReply::Done) => {
+            (MixerRequest::CreateConference { conference, .. }, MixerReply::Done) => {
                 self.known().insert(conference.clone());
             }
             // Whatever came of it, we no longer want it.

@@ -117,7 +117,7 @@ impl Order {
 /// The conference a request concerns.
 pub(super) fn conference_of(request: &MixerRequest) -> &str {
     match request {
-        MixerRequest::CreateConference { conference }
+        MixerRequest::CreateConference { conference, .. }
         | MixerRequest::RemoveConference { conference }
         | MixerRequest::Lock { conference, .. }
         | MixerRequest::CreateEndpoint { conference, .. }
@@ -156,6 +156,7 @@ mod tests {
     fn create(conference: &str) -> MixerRequest {
         MixerRequest::CreateConference {
             conference: conference.to_owned(),
+            talkers: None,
         }
     }
 

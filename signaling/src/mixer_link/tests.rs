@@ -99,6 +99,7 @@ async fn command(Shared(fake): Shared<Fakes>, method: Method, uri: Uri, body: St
 async fn state(Shared(fake): Shared<Fakes>) -> axum::Json<State> {
     let fake = fake.lock().unwrap();
     let conference = |id: &String| ConferenceState {
+        talkers: None,
         conference: id.clone(),
         owner: fake.owner.clone(),
         worker: 0,
@@ -231,6 +232,7 @@ fn fake() -> Fake {
 fn create(conference: &str) -> MixerRequest {
     MixerRequest::CreateConference {
         conference: conference.to_owned(),
+        talkers: None,
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn http_request(
 /// What the request is about; a removal has no body and names its command in the query.
 fn path_of(command: &str, request: &MixerRequest) -> String {
     match request {
-        MixerRequest::CreateConference { conference } => conference_path(conference),
+        MixerRequest::CreateConference { conference, .. } => conference_path(conference),
         MixerRequest::RemoveConference { conference } => {
             format!("{}?command={}", conference_path(conference), encode(command))
         }
@@ -71,9 +71,10 @@ fn path_of(command: &str, request: &MixerRequest) -> String {
 fn body_of(command: &str, owner: &str, request: &MixerRequest) -> Result<Option<String>, serde_json::Error> {
     let command = command.to_owned();
     let body = match request {
-        MixerRequest::CreateConference { .. } => serde_json::to_string(&CreateConference {
+        MixerRequest::CreateConference { talkers, .. } => serde_json::to_string(&CreateConference {
             command,
             owner: owner.to_owned(),
+            talkers: *talkers,
         }),
         MixerRequest::Lock { on, .. } => serde_json::to_string(&ConferenceCommand {
             command,

@@ -37,6 +37,7 @@ pub(crate) fn create_conference() -> CreateConference {
     CreateConference {
         command: "cmd-1".to_owned(),
         owner: "signaling-1".to_owned(),
+        talkers: None,
     }
 }
 
@@ -181,6 +182,7 @@ pub(crate) fn state() -> State {
         playout_delay_us: 21_500,
     };
     let endpoint = EndpointState {
+        mixed: true,
         endpoint: "ep-1".to_owned(),
         local: "192.0.2.1:20480".parse().unwrap(),
         ssrc: 2_018_051_091,
@@ -194,6 +196,7 @@ pub(crate) fn state() -> State {
         stats,
     };
     let conference = ConferenceState {
+        talkers: Some(4),
         conference: "conf-7".to_owned(),
         owner: "signaling-1".to_owned(),
         worker: 0,

@@ -90,6 +90,11 @@ impl Tick<'_> {
     fn run(&mut self, time: TickTime, sink: &mut impl PacketSink) {
         self.counters.ticks += 1;
         self.pull_all(time);
+        if let Some(most) = self.conference.talkers()
+            && self.mix.voices.audible.count() > u32::from(most)
+        {
+            self.choose_loudest(most);
+        }
         self.play_to_all();
         self.send_all(sink);
     }
@@ -128,6 +133,30 @@ impl Tick<'_> {
                 tell(EventKind::Talk { talking });
             }
             endpoint.check_timers(time.now, self.media_timeout, tell);
+        }
+    }
+
+    /// Mixes the loudest alone: more are heard than the conference mixes.
+    fn choose_loudest(&mut self, most: u8) {
+        let Self {
+            conference,
+            endpoints,
+            roster,
+            mix,
+            counters,
+            ..
+        } = self;
+        mix.contest.begin(most);
+        for at in roster.iter(&conference.members) {
+            if let Some(endpoint) = endpoints.get(at) {
+                mix.contest.enter(at, endpoint.claim());
+            }
+        }
+        mix.begin_again();
+        for at in roster.iter(&conference.members) {
+            if let Some(endpoint) = endpoints.get_mut(at) {
+                endpoint.contend(mix.contest.is_won_by(at), mix, counters);
+            }
         }
     }
 

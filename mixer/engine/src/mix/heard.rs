@@ -3,6 +3,7 @@
 //! Encodes per tick are at most the codecs of those who are no voice, plus one per voice, plus one
 //! per endpoint with plays of its own. A payload passed on untouched takes the place of one encode.
 
+use super::active_talkers::Contest;
 use super::mix_minus::{self, Sum};
 use super::voices::{Encoded, Voices};
 use super::{FRAME_SAMPLES, Frame};
@@ -20,6 +21,8 @@ pub(crate) struct Mix {
     pub(crate) voices: Voices,
     /// All voices and conference-wide plays, exactly.
     pub(crate) sum: Sum,
+    /// Who gets a place in it when there are too few.
+    pub(crate) contest: Contest,
     /// A conference-wide play is in the sum.
     played: bool,
     /// Contributing sources are listed.
@@ -83,6 +86,7 @@ impl Mix {
         Self {
             voices: Voices::new(),
             sum: mix_minus::SILENCE,
+            contest: Contest::new(),
             played: false,
             csrc_on: true,
             common: PerCodec::new(|_| nothing()),
@@ -102,6 +106,13 @@ impl Mix {
             common.encoded = false;
             common.forwarded = false;
         }
+    }
+
+    /// No signal is heard yet: who is will be decided anew.
+    pub(crate) fn begin_again(&mut self) {
+        self.voices.audible.clear();
+        self.voices.ranking.clear();
+        self.sum = mix_minus::SILENCE;
     }
 
     /// Everything is in the sum; `played` when a conference-wide play is.

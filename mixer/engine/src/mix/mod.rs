@@ -1,5 +1,6 @@
 //! From the members' frames to what each of them hears.
 
+pub mod active_talkers;
 pub mod gain;
 pub(crate) mod heard;
 pub mod level;

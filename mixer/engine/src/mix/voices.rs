@@ -85,6 +85,16 @@ impl VoiceSet {
         self.count += 1;
     }
 
+    /// Nobody again.
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
     /// How many of them somebody hears who is one of them or not.
     pub(crate) fn heard(&self, is_one: bool) -> u32 {
         self.count - u32::from(is_one)
@@ -151,6 +161,11 @@ impl Ranking {
         }
     }
 
+    /// Nobody again.
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+    }
+
     /// Adds the sources that everybody hears but `listener`, loudest first. Of two with the same
     /// SSRC one is left out (M-03).
     pub(crate) fn list_without(&self, listener: Option<EndpointIndex>, list: &mut CsrcList) {
@@ -184,9 +199,9 @@ impl Voices {
 
     /// Nobody again.
     pub(crate) fn clear(&mut self) {
-        self.audible.count = 0;
-        self.hollow.count = 0;
-        self.ranking.count = 0;
+        self.audible.clear();
+        self.hollow.clear();
+        self.ranking.clear();
     }
 }
 

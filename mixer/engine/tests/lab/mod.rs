@@ -170,11 +170,16 @@ impl Lab {
     }
 
     pub(crate) fn add_conference(&mut self, phase: u8) -> ConferenceIndex {
+        self.add_limited(phase, None)
+    }
+
+    /// Adds a conference that mixes so many talkers.
+    pub(crate) fn add_limited(&mut self, phase: u8, talkers: Option<u8>) -> ConferenceIndex {
         let at = ConferenceIndex(self.conferences);
         self.conferences += 1;
         self.must(Command::AddConference {
             at,
-            conference: Conference::new(ConferenceSetup { phase }),
+            conference: Conference::new(ConferenceSetup { phase, talkers }),
         });
         at
     }

@@ -176,7 +176,11 @@ fn bad_ids_name_the_field() {
         );
     }
     let (command, owner) = ("1".to_owned(), String::new());
-    let body = Body::CreateConference(CreateConference { command, owner });
+    let body = Body::CreateConference(CreateConference {
+        command,
+        owner,
+        talkers: None,
+    });
     names("owner", &Call { body, ..good });
 }
 

@@ -48,9 +48,15 @@ impl<L: Link, W> Directory<L, W> {
             return Err(no_headroom("limits.conferences is reached"));
         }
         let (name, nobody): (Arc<str>, Arc<str>) = (Arc::from(name), Arc::from(""));
-        let entry = self.place_conference(&name, &body.owner)?;
+        let entry = ConferenceEntry {
+            talkers: body.talkers,
+            ..self.place_conference(&name, &body.owner)?
+        };
         let (worker, at) = (entry.worker, entry.index);
-        let conference = Conference::new(ConferenceSetup { phase: entry.phase });
+        let conference = Conference::new(ConferenceSetup {
+            phase: entry.phase,
+            talkers: body.talkers,
+        });
         let command = Command::AddConference { at, conference };
         let commands = vec![body.command.clone()];
         let target = (&name, &nobody);
@@ -105,6 +111,7 @@ impl<L: Link, W> Directory<L, W> {
             presence: Presence::Present,
             created_tick: 0,
             locked: false,
+            talkers: None,
             endpoints: BTreeMap::new(),
             plays: Vec::new(),
             ending: None,
@@ -343,6 +350,7 @@ fn new_entry(
         gain_centibel: 0,
         active: false,
         talking: false,
+        mixed: false,
         stats: EndpointStats::default(),
         plays: Vec::new(),
     }

@@ -59,6 +59,8 @@ pub(super) struct ConferenceEntry {
     pub(super) presence: Presence,
     pub(super) created_tick: u64,
     pub(super) locked: bool,
+    /// Talkers mixed at most.
+    pub(super) talkers: Option<u8>,
     pub(super) endpoints: BTreeMap<Arc<str>, EndpointEntry>,
     pub(super) plays: Vec<(PlayId, String)>,
     /// Commands that end once it is gone.
@@ -80,6 +82,7 @@ pub(super) struct EndpointEntry {
     pub(super) gain_centibel: i32,
     pub(super) active: bool,
     pub(super) talking: bool,
+    pub(super) mixed: bool,
     pub(super) stats: EndpointStats,
     pub(super) plays: Vec<(PlayId, String)>,
 }

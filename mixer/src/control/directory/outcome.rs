@@ -345,6 +345,7 @@ impl<L: Link, W> Directory<L, W> {
             if let Some(entry) = self.endpoint_mut(&conference, &endpoint) {
                 entry.active = one.active;
                 entry.talking = one.talking;
+                entry.mixed = one.mixed;
                 entry.stats = stats(one);
             }
         }

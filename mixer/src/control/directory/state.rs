@@ -46,6 +46,7 @@ struct ConferenceRecord {
     phase: u8,
     created_tick: u64,
     locked: bool,
+    talkers: Option<u8>,
     endpoints: BTreeMap<String, EndpointRecord>,
     plays: Vec<(u32, String)>,
 }
@@ -65,6 +66,7 @@ struct EndpointRecord {
     gain_centibel: i32,
     active: bool,
     talking: bool,
+    mixed: bool,
     stats: EndpointStats,
     plays: Vec<(u32, String)>,
 }
@@ -262,6 +264,7 @@ impl ConferenceRecord {
             presence: _,
             created_tick,
             locked,
+            talkers,
             endpoints,
             plays,
             ending: _,
@@ -273,6 +276,7 @@ impl ConferenceRecord {
             phase: *phase,
             created_tick: *created_tick,
             locked: *locked,
+            talkers: *talkers,
             endpoints: endpoints
                 .iter()
                 .map(|(name, entry)| (name.to_string(), EndpointRecord::of(entry)))
@@ -291,6 +295,7 @@ impl ConferenceRecord {
             presence: Presence::Present,
             created_tick: self.created_tick,
             locked: self.locked,
+            talkers: self.talkers,
             endpoints: endpoints
                 .map(|(name, record)| Ok((Arc::from(name), record.entry()?)))
                 .collect::<Result<_, _>>()?,
@@ -316,6 +321,7 @@ impl EndpointRecord {
             gain_centibel,
             active,
             talking,
+            mixed,
             stats,
             plays,
         } = entry;
@@ -332,6 +338,7 @@ impl EndpointRecord {
             gain_centibel: *gain_centibel,
             active: *active,
             talking: *talking,
+            mixed: *mixed,
             stats: *stats,
             plays: plays_of(plays),
         }
@@ -355,6 +362,7 @@ impl EndpointRecord {
             gain_centibel: self.gain_centibel,
             active: self.active,
             talking: self.talking,
+            mixed: self.mixed,
             stats: self.stats,
             plays: plays_from(self.plays),
         })

@@ -196,6 +196,7 @@ fn conference(name: &str, owner: &str, command: &str) -> Call {
     let body = CreateConference {
         command: command.to_owned(),
         owner: owner.to_owned(),
+        talkers: None,
     };
     call(name, "", Body::CreateConference(body))
 }

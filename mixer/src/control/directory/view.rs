@@ -62,6 +62,7 @@ impl<L: Link, W> Directory<L, W> {
                 gain_centibel: endpoint.gain_centibel,
                 active: endpoint.active,
                 talking: endpoint.talking,
+                mixed: endpoint.mixed,
                 stats: endpoint.stats,
             })
             .collect();
@@ -70,6 +71,7 @@ impl<L: Link, W> Directory<L, W> {
             owner: entry.owner.clone(),
             worker: self.workers.get(entry.worker).map_or(0, |table| table.id),
             locked: entry.locked,
+            talkers: entry.talkers,
             endpoints,
         }
     }

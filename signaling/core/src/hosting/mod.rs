@@ -164,6 +164,7 @@ impl Core {
     fn create_conference(&mut self, conference: ConferenceId, mixer: String, waiting: Vec<CallId>) {
         let request = MixerRequest::CreateConference {
             conference: conference.to_string(),
+            talkers: self.config.talkers,
         };
         let id = self.ask_mixer(
             mixer.clone(),

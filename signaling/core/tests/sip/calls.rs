@@ -88,7 +88,7 @@ fn the_stock_load_tester_gets_a_conference_by_any_name() {
         phone.hang_up(&mut world);
     }
     let made = world.mixer.log.iter().filter_map(|request| match request {
-        MixerRequest::CreateConference { conference } => Some(conference.as_str()),
+        MixerRequest::CreateConference { conference, .. } => Some(conference.as_str()),
         _ => None,
     });
     assert_eq!(made.collect::<Vec<_>>(), ["service", "7", "3000"]);

@@ -93,7 +93,8 @@ impl FakeMixer {
     /// None: no such conference or endpoint.
     fn perform(&mut self, request: &MixerRequest) -> Option<MixerReply> {
         match request {
-            MixerRequest::CreateConference { conference } => {
+            MixerRequest::CreateConference { conference, talkers } => {
+                assert_eq!(*talkers, Some(4), "as configured");
                 let former = self.conferences.insert(conference.clone(), BTreeMap::new());
                 assert!(former.is_none(), "{conference} made twice");
             }
@@ -166,6 +167,7 @@ pub(crate) fn config() -> CoreConfig {
         domain: "localhost".to_owned(),
         trusted: vec![("198.51.100.0".parse().unwrap(), 24)],
         auto_create: true,
+        talkers: Some(4),
         owner: "test".to_owned(),
         learn_source: Vec::new(),
         calls_max: 100,
