@@ -4,7 +4,6 @@
 mod rig;
 
 use clap::Args;
-use mixer::clock::Clock;
 use mixer_engine::media::Codec;
 use serde::Serialize;
 
@@ -19,6 +18,15 @@ pub struct Options {
     /// Codec of all legs: pcmu, pcma or l16
     #[arg(long, default_value = "pcmu", value_parser = codec)]
     pub codec: Codec,
+    /// One load instead of the ladders: rooms of it
+    #[arg(long, requires = "talkers", value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    pub rooms: Option<u32>,
+    /// Talkers in each of its rooms
+    #[arg(long, requires = "rooms", value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub talkers: Option<u32>,
+    /// Listeners in each of its rooms
+    #[arg(long, requires = "rooms", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub listeners: u32,
     /// Core to pin to
     #[arg(long)]
     pub core: Option<usize>,
@@ -172,10 +180,16 @@ pub const LOADS: &[Load] = &[
 /// Runs all ladders.
 #[must_use]
 pub fn run(options: &Options) -> Vec<Cost> {
-    let clock = Clock::start();
-    LOADS
+    let own = options.rooms.zip(options.talkers).map(|(rooms, talkers)| Load {
+        ladder: "own",
+        rooms,
+        talkers,
+        listeners: options.listeners,
+    });
+    let loads = own.as_ref().map_or(LOADS, std::slice::from_ref);
+    loads
         .iter()
-        .map(|&load| Rig::new(load, options.codec).measure(options.ticks, clock))
+        .map(|&load| Rig::new(load, options.codec).measure(options.ticks))
         .collect()
 }
 
@@ -222,7 +236,7 @@ mod tests {
             listeners: 20,
         };
         let mut rig = Rig::new(load, Codec::Pcmu);
-        let cost = rig.measure(20, Clock::start());
+        let cost = rig.measure(20);
         assert!(rig.sent_everybody(), "every leg gets one packet per tick");
         assert!((cost.encodes_per_tick - 4.0).abs() < 0.5, "{cost:?}");
         assert!(cost.total_ns > 0.0);

@@ -103,7 +103,8 @@ fn packets() -> Vec<(u64, u16, std::net::SocketAddr, Vec<u8>)> {
 #[test]
 fn packets_ticks_and_commands_allocate_and_free_nothing() {
     let mut lab = Lab::new();
-    let room = lab.add_conference(5);
+    // More talk than it mixes.
+    let room = lab.add_limited(5, Some(3));
     for leg in 0..20_usize {
         let mut media = plan(leg, Codec::ALL[leg % 3]);
         media.send_ptime_ms = [10, 20, 30, 40, 60][leg % 5];
@@ -139,6 +140,7 @@ fn packets_ticks_and_commands_allocate_and_free_nothing() {
     }
     assert_eq!(calls() - before, 0);
     assert!(commands.next().is_none() && next.next().is_none());
+    assert!(lab.counters().frames_left_out > 1_000);
     assert!(drain.sent > 2_000 && lab.counters().rtp_received > 2_000);
     assert!(retired.iter().all(|outcome| outcome.result.is_ok()));
     drop(retired);
