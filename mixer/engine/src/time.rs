@@ -15,6 +15,13 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// Whole microseconds from `earlier` to `self`; negative when it lies before.
+    #[must_use]
+    pub fn microseconds_since(self, earlier: Self) -> i64 {
+        let apart = i64::try_from(self.0.abs_diff(earlier.0) / 1_000).unwrap_or(i64::MAX);
+        if self < earlier { -apart } else { apart }
+    }
+
     /// This time plus `duration`.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {

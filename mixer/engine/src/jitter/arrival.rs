@@ -255,9 +255,11 @@ impl JitterBuffer {
     fn slack_us(&self, stored: &Stored) -> i32 {
         let frames = stored.begins.saturating_sub(self.position) / FRAME_SAMPLES + u64::from(self.insertions);
         let next_tick = self.next_tick(stored.arrived);
-        let until_tick = i128::from(next_tick.0) - i128::from(stored.arrived.0);
-        let slack = until_tick / 1000 + i128::from(frames) * i128::from(TICK_US);
-        i32::try_from(slack).unwrap_or(i32::MAX)
+        let until_tick_us = next_tick.microseconds_since(stored.arrived);
+        let frames_us = i64::try_from(frames)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(i64::from(TICK_US));
+        i32::try_from(until_tick_us.saturating_add(frames_us)).unwrap_or(i32::MAX)
     }
 
     /// When the next tick begins; `now` when none has run yet.

@@ -3,9 +3,7 @@
 use super::arrival::lead;
 use super::pace::SlackWindow;
 use super::slots::Stored;
-use super::{
-    FRAME, FRAME_SAMPLES, FrameKind, JitterBuffer, MARGIN_US, Phase, Pulled, TICK, TICK_US, samples_us,
-};
+use super::{FRAME, FRAME_SAMPLES, FrameKind, JitterBuffer, MARGIN_US, Phase, Pulled, TICK_US, samples_us};
 use crate::codec;
 use crate::counters::{Counters, FrameOutcome};
 use crate::mix::level;
@@ -65,9 +63,9 @@ impl JitterBuffer {
     /// Accounts for ticks that the worker left out.
     fn catch_up(&mut self, tick_begins: Timestamp, counters: &mut Counters) {
         let Some(last) = self.last_tick else { return };
-        let elapsed = tick_begins.since(last) + TICK / 2;
-        let missed = (elapsed.as_nanos() / TICK.as_nanos()).saturating_sub(1);
-        let missed = u64::try_from(missed).unwrap_or(u64::MAX);
+        let elapsed_us = tick_begins.microseconds_since(last).max(0).cast_unsigned();
+        let tick_us = u64::from(TICK_US.unsigned_abs());
+        let missed = ((elapsed_us + tick_us / 2) / tick_us).saturating_sub(1);
         if missed == 0 {
             return;
         }
@@ -326,8 +324,7 @@ impl JitterBuffer {
 /// Microseconds from the arrival of a packet to the sample `begins` of it, when `from` is played at
 /// `tick_begins`.
 fn wait_us(tick_begins: Timestamp, stored: &Stored, from: u64) -> i32 {
-    let waited = (i128::from(tick_begins.0) - i128::from(stored.arrived.0)) / 1000;
-    i32::try_from(waited)
+    i32::try_from(tick_begins.microseconds_since(stored.arrived))
         .unwrap_or(i32::MAX)
         .saturating_add(samples_us(stored.begins.saturating_sub(from)))
 }
