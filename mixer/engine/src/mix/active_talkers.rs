@@ -1,6 +1,6 @@
 //! Who is mixed when more talk at once than a conference mixes.
 //!
-//! What counts is loudness that fades slowly ([`Envelope`]), so that nobody loses a place between two
+//! What counts is loudness that fades slowly (an envelope), so that nobody loses a place between two
 //! syllables; and who is in the mix stays there unless somebody is 3 dB louder. With as many talkers as
 //! places, or fewer, nobody asks: the mix is exact.
 

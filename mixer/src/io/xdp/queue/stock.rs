@@ -2,7 +2,7 @@
 //!
 //! The fill ring is a queue: every chunk in it is used in turn, and one that is used once in a few seconds is
 //! in no cache when its frame is written, and pushes out something that was. So only as many go round as
-//! sixteen of the largest recent batches fill; the others wait in reserve for a larger load.
+//! 32 of the largest recent batches fill; the others wait in reserve for a larger load.
 
 /// The receive chunks that do not go round.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub(super) struct Stock {
 }
 
 /// So many of the largest recent batches may wait: a worker that should look every millisecond may be late by
-/// as many.
-const BATCHES: u32 = 16;
+/// as many. What comes later than that has missed its tick anyway.
+const BATCHES: u32 = 32;
 /// At least so many go round.
 pub(super) const LEAST: u32 = 1_024;
 
@@ -94,16 +94,12 @@ mod tests {
         }
         assert_eq!(kernel.filled(), LEAST);
         turn(&mut kernel, LEAST);
-        assert_eq!(
-            kernel.filled(),
-            4_096,
-            "sixteen times as many are more than there are"
-        );
+        assert_eq!(kernel.filled(), 4_096, "32 times as many are more than there are");
         turn(&mut kernel, 100);
         for _ in 0..3_000 {
             turn(&mut kernel, 100);
         }
-        assert_eq!(kernel.filled(), 1_600);
+        assert_eq!(kernel.filled(), 3_200);
         queue.end();
         assert_eq!(kernel.filled(), 4_096, "whoever goes on finds them all");
     }
