@@ -30,6 +30,9 @@ pub struct Options {
     /// Calls to place
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub legs: u32,
+    /// Number of the first conference, so that several load testers stay apart
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub first_conference: u32,
     /// Conferences to spread them over (`conf-bench-0`, `conf-bench-1`, ...)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub conferences: u32,

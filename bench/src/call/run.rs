@@ -88,7 +88,9 @@ impl Job for Run<'_> {
         let (options, plan) = (self.options, self.plan);
         let mut stage = raise(options, &plan, self.wire, io, locals);
         stage
-            .place_calls(options.rate, |conference| format!("conf-bench-{conference}"))
+            .place_calls(options.rate, |conference| {
+                format!("conf-bench-{}", options.first_conference as usize + conference)
+            })
             .map_err(failed("SIP"))?;
         let mut measured = Measured::default();
         if stage.up() > 0 {
