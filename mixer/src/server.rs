@@ -147,13 +147,13 @@ impl Server {
         match backend {
             Backend::Uring => {
                 let openers = uring_openers(&config, clock);
-                let workers = start_workers(&config, openers)?;
+                let workers = start_workers(&config, clock, openers)?;
                 Self::run(config, workers, backend::uring_ports(), Packets::default(), began)
             }
             Backend::Xdp(mut opened) => {
                 let configs = std::mem::take(&mut opened.workers);
                 let openers = configs.into_iter().map(|config| move || XdpIo::new(config));
-                let workers = start_workers(&config, openers.collect())?;
+                let workers = start_workers(&config, clock, openers.collect())?;
                 let (ports, packets) = (opened.port_work(), Packets::of(*opened));
                 Self::run(config, workers, ports, packets, began)
             }

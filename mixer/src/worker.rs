@@ -11,6 +11,7 @@
 //! that stay true, no missing sequence number, and a marker at its end. After a stall beyond
 //! [`limits::LATE_SLOTS_MAX`] the oldest are left out; then timestamps fall behind by that much.
 
+pub mod exchange;
 mod hand_over;
 pub mod histograms;
 mod spawn;
@@ -27,6 +28,7 @@ use mixer_engine::time::{Slot, Timestamp};
 use crate::control::rings::{FromWorker, IoChange, Request, WorkerEnd};
 use crate::io::PacketIo;
 use crate::limits;
+use exchange::Exchange;
 pub use hand_over::{Ended, ResumeError, Resumed};
 use histograms::Histograms;
 pub use spawn::{SpawnError, Starting, WorkerHandle, spawn, spawn_resumed};
@@ -45,6 +47,8 @@ pub struct WorkerConfig {
     pub core: Option<usize>,
     /// Whether to spin instead of sleeping (a dedicated core).
     pub spin: bool,
+    /// When slot 0 was due, the same for all workers that share conferences; absent: at its start.
+    pub origin: Option<Timestamp>,
     /// Sizes of its engine.
     pub engine: EngineLimits,
 }
@@ -56,6 +60,7 @@ pub struct Worker<Io: PacketIo> {
     io: Io,
     engine: Engine,
     rings: WorkerEnd<Io::Prepared>,
+    exchange: Exchange,
     spin: bool,
     /// When slot 0 was due.
     origin: Timestamp,
@@ -71,24 +76,35 @@ pub struct Worker<Io: PacketIo> {
 }
 
 impl<Io: PacketIo> Worker<Io> {
-    /// A worker whose slot 0 is due now.
+    /// A worker that begins with the next slot.
     #[must_use]
-    pub fn new(config: &WorkerConfig, mut io: Io, rings: WorkerEnd<Io::Prepared>) -> Self {
-        let origin = io.now();
+    pub fn new(
+        config: &WorkerConfig,
+        mut io: Io,
+        rings: WorkerEnd<Io::Prepared>,
+        exchange: Exchange,
+    ) -> Self {
+        let now = io.now();
+        let origin = config.origin.unwrap_or(now);
+        let next = Slot(slots_between(origin, now));
         let mut engine = Engine::new(config.engine);
         engine.set_origin(origin);
         Self {
             io,
             engine,
             rings,
+            exchange,
             spin: config.spin,
             origin,
-            next: Slot(0),
-            counters: WorkerCounters::default(),
+            next,
+            counters: WorkerCounters {
+                slots: next.0,
+                ..WorkerCounters::default()
+            },
             held: None,
             lost_told: 0,
             histograms: Some(Box::default()),
-            histograms_due: origin.after(HISTOGRAM_PERIOD),
+            histograms_due: now.after(HISTOGRAM_PERIOD),
         }
     }
 
@@ -230,7 +246,7 @@ impl<Io: PacketIo> Worker<Io> {
     /// Runs every slot that is due and returns how many.
     fn run_due_slots(&mut self, now: Timestamp) -> u64 {
         // Slot n is due once n milliseconds have passed.
-        let last = u64::try_from(now.since(self.origin).as_nanos() / SLOT_NS).unwrap_or(u64::MAX);
+        let last = slots_between(self.origin, now);
         let due = last.saturating_add(1).saturating_sub(self.next.0);
         let left_out = due.saturating_sub(limits::LATE_SLOTS_MAX);
         self.next.0 += left_out;
@@ -238,7 +254,9 @@ impl<Io: PacketIo> Worker<Io> {
         let muted = run.saturating_sub(limits::CATCH_UP_SLOTS);
         self.counters.slots_skipped += left_out + muted;
         for _ in 0..muted {
+            self.exchange.carry_in(&mut self.engine);
             self.engine.run_slot(self.next, now, &mut Muted(&mut self.io));
+            self.exchange.carry_out(&mut self.engine);
             self.next.0 += 1;
         }
         for _ in muted..run {
@@ -247,7 +265,9 @@ impl<Io: PacketIo> Worker<Io> {
                 histograms.record_lateness(lateness);
             }
             self.counters.slots_late += u64::from(lateness >= Slot::LENGTH);
+            self.exchange.carry_in(&mut self.engine);
             self.engine.run_slot(self.next, now, &mut self.io);
+            self.exchange.carry_out(&mut self.engine);
             self.next.0 += 1;
         }
         self.counters.slots += run;
@@ -289,7 +309,7 @@ impl<Io: PacketIo> Worker<Io> {
                 self.count(Change::ConferenceRemoved);
                 None
             }
-            Retired::Media(_) | Retired::Snapshot(_) => None,
+            Retired::Share(_) | Retired::Media(_) | Retired::Snapshot(_) => None,
         };
         FromWorker::Retired {
             at,
@@ -390,6 +410,7 @@ impl Change {
 fn refuse(command: Command) -> Outcome {
     let retired = match command {
         Command::AddConference { conference, .. } => Some(Retired::Conference(conference)),
+        Command::Share { share, .. } => Some(Retired::Share(share)),
         Command::AddEndpoint { endpoint, .. } => Some(Retired::Endpoint(endpoint)),
         Command::SetMedia { media, .. } => Some(Retired::Media(media)),
         Command::Snapshot(buffer) => Some(Retired::Snapshot(buffer)),
@@ -399,6 +420,11 @@ fn refuse(command: Command) -> Outcome {
         result: Err(Refusal::OutOfRange),
         retired,
     }
+}
+
+/// Whole slots from one time to another.
+fn slots_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.since(from).as_nanos() / SLOT_NS).unwrap_or(u64::MAX)
 }
 
 const SLOT_NS: u128 = Slot::LENGTH.as_nanos();

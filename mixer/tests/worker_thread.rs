@@ -12,6 +12,7 @@ use mixer::clock::Clock;
 use mixer::control::rings::{FromWorker, IoChange, Request};
 use mixer::io::uring::{BindOptions, UringConfig, UringIo, UringPrepared, bind};
 use mixer::placement::available_cores;
+use mixer::worker::exchange::Exchange;
 use mixer::worker::{SpawnError, WorkerConfig, WorkerHandle, WorkerId, spawn};
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, EngineLimits};
@@ -31,6 +32,7 @@ fn config(core: Option<usize>, spin: bool) -> WorkerConfig {
         id: WorkerId(3),
         core,
         spin,
+        origin: None,
         engine,
     }
 }
@@ -101,7 +103,7 @@ fn join(worker: &mut WorkerHandle<UringPrepared>, at: u32) -> UdpSocket {
 
 /// One phone talks; the other hears exactly its bytes, with the worker's numbering.
 fn two_phones(core: Option<usize>, spin: bool) {
-    let mut worker = spawn(config(core, spin), open).unwrap();
+    let mut worker = spawn(config(core, spin), Exchange::alone(), open).unwrap();
     let conference = Conference::new(ConferenceSetup {
         phase: 3,
         talkers: None,
@@ -177,7 +179,7 @@ fn two_phones_hear_each_other_through_a_pinned_spinning_worker() {
 #[test]
 fn a_core_that_does_not_exist_is_refused() {
     for core in [1_023, 100_000] {
-        let error = spawn(config(Some(core), false), open).unwrap_err();
+        let error = spawn(config(Some(core), false), Exchange::alone(), open).unwrap_err();
         let expected = format!("worker 3: cannot be pinned to core {core}:");
         assert!(
             matches!(error, SpawnError::Pin { .. }) && error.to_string().starts_with(&expected),
@@ -188,7 +190,7 @@ fn a_core_that_does_not_exist_is_refused() {
 
 #[test]
 fn packet_io_that_does_not_open_is_told() {
-    let error = spawn(config(None, false), || {
+    let error = spawn(config(None, false), Exchange::alone(), || {
         Err::<UringIo, _>(io::Error::other("no ring today"))
     })
     .unwrap_err();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mixer::control::rings::{ControlEnd, FromWorker, IoChange, Request, pair};
 use mixer::io::sim::{Impairment, SimConfig, SimIo, SimNet, SimPrepared};
 use mixer::limits;
+use mixer::worker::exchange::Exchange;
 use mixer::worker::{Worker, WorkerConfig, WorkerId};
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex, Outcome};
 use mixer_engine::counters::Counters;
@@ -93,6 +94,7 @@ impl World {
             id: WorkerId(0),
             core: None,
             spin: false,
+            origin: None,
             engine: EngineLimits {
                 conferences: setup.conferences,
                 endpoints: u32::from(PHONES_MAX),
@@ -103,7 +105,12 @@ impl World {
             },
         };
         let (control, rings) = pair(limits::REQUEST_RING, limits::REPLY_RING);
-        let worker = Worker::new(&config, net.attach(u32::from(PHONES_MAX)), rings);
+        let worker = Worker::new(
+            &config,
+            net.attach(u32::from(PHONES_MAX)),
+            rings,
+            Exchange::alone(),
+        );
         let mut world = Self {
             net,
             worker,

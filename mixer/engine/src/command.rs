@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::share::Share;
 use crate::engine::{Conference, EndpointBox};
 use crate::media::MediaPlan;
 
@@ -34,6 +35,13 @@ pub enum Command {
     RemoveConference {
         /// Which.
         at: ConferenceIndex,
+    },
+    /// Share a conference with other engines, or with others than before.
+    Share {
+        /// Which conference.
+        at: ConferenceIndex,
+        /// Built by control.
+        share: Box<Share>,
     },
     /// Put an endpoint at a free place and into a conference.
     AddEndpoint {
@@ -178,6 +186,8 @@ pub enum Refusal {
 pub enum Retired {
     /// A conference.
     Conference(Box<Conference>),
+    /// What it was shared by before, or until it was removed.
+    Share(Box<Share>),
     /// An endpoint.
     Endpoint(EndpointBox),
     /// A media description that was copied in, or refused.

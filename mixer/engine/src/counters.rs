@@ -186,6 +186,11 @@ pub struct Counters {
     pub passthrough: u64,
     /// Frames of talkers that were not mixed, because others were louder.
     pub frames_left_out: u64,
+    /// Sums that other parts of shared conferences told in time.
+    pub partials_added: u64,
+    /// Sums that other parts of shared conferences did not tell in time: their members were not heard for
+    /// that frame.
+    pub partials_missing: u64,
     /// Key presses reported.
     pub digits: u64,
     /// Conferences dropped because processing them panicked.

@@ -6,13 +6,14 @@ mod failure;
 mod outbox;
 mod receive;
 pub(crate) mod roster;
+pub mod share;
 pub mod state;
 mod table;
 mod tick;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::command::{Command, EndpointIndex, Outcome, Retired};
+use crate::command::{Command, ConferenceIndex, EndpointIndex, Outcome, Retired};
 pub use crate::conference::{Conference, ConferenceSetup};
 use crate::counters::Counters;
 use crate::demux::PortMap;
@@ -25,6 +26,7 @@ use crate::time::{Slot, Timestamp};
 use calendar::Calendar;
 use outbox::{Events, RetiredBoxes};
 use roster::{OwnSsrcs, Roster};
+use share::Share;
 use table::Endpoints;
 
 /// Sizes of an engine, fixed at construction.
@@ -48,6 +50,12 @@ pub struct EngineLimits {
 #[derive(Debug)]
 pub struct Engine {
     conferences: Vec<Option<Box<Conference>>>,
+    /// By the same index: those that are shared with other engines.
+    shares: Vec<Option<Box<Share>>>,
+    /// Where there is one.
+    shared: Vec<ConferenceIndex>,
+    /// Those that have something to tell.
+    telling: Vec<ConferenceIndex>,
     endpoints: Endpoints,
     ports: PortMap,
     roster: Roster,
@@ -77,13 +85,16 @@ impl Engine {
         let (conferences, endpoints) = (limits.conferences as usize, limits.endpoints as usize);
         Self {
             conferences: std::iter::repeat_with(|| None).take(conferences).collect(),
+            shares: std::iter::repeat_with(|| None).take(conferences).collect(),
+            shared: Vec::with_capacity(conferences),
+            telling: Vec::with_capacity(conferences),
             endpoints: Endpoints::new(endpoints),
             ports: PortMap::new(limits.port_first, limits.port_last),
             roster: Roster::new(endpoints),
             own_ssrcs: OwnSsrcs::new(endpoints),
             calendar: Calendar::new(conferences),
             events: Events::new(limits.events),
-            retired: RetiredBoxes::new(conferences + endpoints),
+            retired: RetiredBoxes::new(2 * conferences + endpoints),
             counters: Counters::default(),
             mix: Mix::new(),
             media_timeout_ms: limits.media_timeout_ms,

@@ -374,7 +374,9 @@ fn a_failing_conference_takes_nobody_with_it() {
         match retired_box {
             Retired::Conference(_) => assert_eq!(at, EndpointIndex(u32::MAX)),
             Retired::Endpoint(_) => retired.push(at.0),
-            Retired::Media(_) | Retired::Snapshot(_) => panic!("not retired by a failure"),
+            Retired::Media(_) | Retired::Snapshot(_) | Retired::Share(_) => {
+                panic!("not retired by a failure")
+            }
         }
     }
     assert_eq!(retired, [1, 4, 5]);

@@ -10,6 +10,7 @@ use std::cell::Cell;
 
 use lab::{Lab, PORT_FIRST, noise, plan};
 use mixer_engine::command::{Command, EndpointIndex, Play, PlayId, PlaySource};
+use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint};
 use mixer_engine::media::Codec;
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};
@@ -116,6 +117,7 @@ fn packets_ticks_and_commands_allocate_and_free_nothing() {
         buffer: [0; 1472],
         sent: 0,
     };
+    let partial = foreign_partial();
     let mut retired = Vec::with_capacity(100);
     let mut commands = commands(&lab).into_iter();
     let before = calls();
@@ -137,8 +139,11 @@ fn packets_ticks_and_commands_allocate_and_free_nothing() {
         }
         lab.engine.run_slot(Slot(slot), now, &mut drain);
         while lab.engine.poll_event().is_some() {}
+        while lab.engine.poll_partial().is_some() {}
+        lab.engine.take_partial(&partial);
     }
     assert_eq!(calls() - before, 0);
+    assert!(lab.counters().partials_missing > 10);
     assert!(commands.next().is_none() && next.next().is_none());
     assert!(lab.counters().frames_left_out > 1_000);
     assert!(drain.sent > 2_000 && lab.counters().rtp_received > 2_000);
@@ -164,6 +169,26 @@ fn an_endpoint_with_16_slots_is_below_16_kib() {
     );
 }
 
+fn share(own: u8, other: u8) -> Box<Share> {
+    Share::new(ShareSetup {
+        room: RoomId(1),
+        own,
+        others: Parts::NONE.with(other),
+    })
+}
+
+/// What another part of the room tells.
+fn foreign_partial() -> Partial {
+    let mut lab = Lab::new();
+    let at = lab.add_conference(5);
+    lab.must(Command::Share {
+        at,
+        share: share(1, 0),
+    });
+    lab.run(20);
+    lab.engine.poll_partial().expect("a tick has begun").clone()
+}
+
 fn commands(lab: &Lab) -> Vec<Command> {
     let room = mixer_engine::command::ConferenceIndex(0);
     let other = mixer_engine::command::ConferenceIndex(1);
@@ -179,6 +204,14 @@ fn commands(lab: &Lab) -> Vec<Command> {
         duration_ms: 120,
     };
     vec![
+        Command::Share {
+            at: room,
+            share: share(0, 1),
+        },
+        Command::Share {
+            at: room,
+            share: share(0, 1),
+        },
         Command::AddConference {
             at: other,
             conference: Conference::new(ConferenceSetup {

@@ -3,6 +3,7 @@
 use std::io;
 
 use mixer_engine::engine::EngineLimits;
+use mixer_engine::time::Timestamp;
 
 use super::StartError;
 use crate::backend::PortWork;
@@ -13,6 +14,7 @@ use crate::io::uring::{UringConfig, UringIo};
 use crate::limits;
 use crate::placement::{self, PlacementError, PortBlock};
 use crate::upgrade::WorkerImage;
+use crate::worker::exchange::Exchange;
 use crate::worker::{self, Starting, WorkerConfig, WorkerHandle, WorkerId};
 
 /// Running workers with their ports.
@@ -49,6 +51,7 @@ pub(super) fn uring_openers(
 
 pub(super) fn start_workers<Io, F>(
     config: &Config,
+    clock: Clock,
     openers: Vec<F>,
 ) -> Result<Workers<Io::Prepared>, StartError>
 where
@@ -57,8 +60,10 @@ where
     F: FnOnce() -> io::Result<Io> + Send + 'static,
 {
     let mut workers = Workers::new();
-    for ((worker, block), open) in worker_configs(config)?.into_iter().zip(openers) {
-        let handle = worker::spawn(worker, open)?;
+    let configs = worker_configs(config, Some(clock.now()))?;
+    let exchanges = Exchange::among(configs.len());
+    for (((worker, block), exchange), open) in configs.into_iter().zip(exchanges).zip(openers) {
+        let handle = worker::spawn(worker, exchange, open)?;
         let endpoints = worker_endpoints(config).min(block.endpoints());
         tracing::info!(worker = worker.id.0, core = ?worker.core, ports = %format_args!("{}-{}", block.first, block.last), endpoints, "worker runs");
         workers.push((handle, block));
@@ -78,7 +83,7 @@ where
     Io::Prepared: 'static,
     F: FnOnce() -> io::Result<Io> + Send + 'static,
 {
-    let configs = worker_configs(config)?;
+    let configs = worker_configs(config, None)?;
     if configs.len() != images.len() {
         let why = format!(
             "there were {} workers, workers.cores names {}",
@@ -88,17 +93,22 @@ where
         return Err(StartError::Resume { why });
     }
     let mut starting = Vec::new();
-    for (((worker, block), image), open) in configs.into_iter().zip(images).zip(openers) {
+    let exchanges = Exchange::among(configs.len());
+    let parts = configs.into_iter().zip(exchanges);
+    for ((((worker, block), exchange), image), open) in parts.zip(images).zip(openers) {
         let resumed = image.resumed(ports).map_err(|error| StartError::Resume {
             why: error.to_string(),
         })?;
-        starting.push((worker::spawn_resumed(worker, resumed, open)?, block));
+        starting.push((worker::spawn_resumed(worker, exchange, resumed, open)?, block));
     }
     let running = |(starting, block): (Starting<Io::Prepared>, _)| Ok((starting.running()?, block));
     starting.into_iter().map(running).collect()
 }
 
-fn worker_configs(config: &Config) -> Result<Vec<(WorkerConfig, PortBlock)>, StartError> {
+fn worker_configs(
+    config: &Config,
+    origin: Option<Timestamp>,
+) -> Result<Vec<(WorkerConfig, PortBlock)>, StartError> {
     let cores = &config.workers.cores;
     let mut workers = Vec::new();
     for (place, (core, block)) in cores.iter().zip(blocks(config)?).enumerate() {
@@ -107,6 +117,7 @@ fn worker_configs(config: &Config) -> Result<Vec<(WorkerConfig, PortBlock)>, Sta
             id: WorkerId(u16::try_from(place).unwrap_or(u16::MAX)),
             core: Some(*core),
             spin: config.workers.spin,
+            origin,
             engine: EngineLimits {
                 conferences: worker_conferences(config),
                 endpoints: worker_endpoints(config),

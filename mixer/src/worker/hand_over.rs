@@ -6,6 +6,7 @@ use mixer_engine::engine::Engine;
 use mixer_engine::engine::state::StateError;
 use mixer_engine::time::{Slot, Timestamp};
 
+use super::exchange::Exchange;
 use super::stats::WorkerCounters;
 use super::{HISTOGRAM_PERIOD, Worker, WorkerConfig};
 use crate::control::rings::{FromWorker, WorkerEnd};
@@ -42,6 +43,7 @@ impl<Io: PacketIo> Worker<Io> {
     #[must_use]
     pub fn end(mut self) -> Ended<Io::Prepared> {
         self.io.now();
+        self.engine.end_waiting(&mut self.io);
         let engine = &mut self.engine;
         let mut flows = self.io.hand_over(|datagram| engine.handle_datagram(datagram));
         let mut rest = Vec::new();
@@ -85,6 +87,7 @@ impl<Io: PacketIo> Worker<Io> {
         config: &WorkerConfig,
         mut io: Io,
         rings: WorkerEnd<Io::Prepared>,
+        exchange: Exchange,
         resumed: Resumed<Io::Prepared>,
     ) -> Result<Self, ResumeError> {
         let prompts = resumed.prompts;
@@ -113,6 +116,7 @@ impl<Io: PacketIo> Worker<Io> {
             io,
             engine,
             rings,
+            exchange,
             spin: config.spin,
             origin: resumed.origin,
             next: resumed.next,

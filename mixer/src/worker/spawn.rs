@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use core_affinity::CoreId;
 
+use super::exchange::Exchange;
 use super::hand_over::{Ended, ResumeError, Resumed};
 use super::{Worker, WorkerConfig, WorkerId};
 use crate::control::rings::{self, ControlEnd, WorkerEnd};
@@ -95,7 +96,11 @@ pub enum SpawnError {
 ///
 /// # Errors
 /// See [`SpawnError`].
-pub fn spawn<Io, F>(config: WorkerConfig, open: F) -> Result<WorkerHandle<Io::Prepared>, SpawnError>
+pub fn spawn<Io, F>(
+    config: WorkerConfig,
+    exchange: Exchange,
+    open: F,
+) -> Result<WorkerHandle<Io::Prepared>, SpawnError>
 where
     Io: PacketIo,
     Io::Prepared: 'static,
@@ -104,7 +109,7 @@ where
     let id = config.id;
     let make = move |end| {
         let io = open().map_err(|source| SpawnError::Io { id, source })?;
-        Ok(Worker::new(&config, io, end))
+        Ok(Worker::new(&config, io, end, exchange))
     };
     launch(config, make)?.running()
 }
@@ -116,6 +121,7 @@ where
 /// See [`SpawnError`].
 pub fn spawn_resumed<Io, F>(
     config: WorkerConfig,
+    exchange: Exchange,
     resumed: Resumed<Io::Prepared>,
     open: F,
 ) -> Result<Starting<Io::Prepared>, SpawnError>
@@ -127,7 +133,8 @@ where
     let id = config.id;
     launch(config, move |end| {
         let io = open().map_err(|source| SpawnError::Io { id, source })?;
-        Worker::resume(&config, io, end, resumed).map_err(|source| SpawnError::Resume { id, source })
+        Worker::resume(&config, io, end, exchange, resumed)
+            .map_err(|source| SpawnError::Resume { id, source })
     })
 }
 

@@ -90,7 +90,7 @@ macro_rules! twin {
 twin! {
     EngineCells of Counters {
         rtp_received, rtp_received_bytes, rtp_sent, rtp_sent_bytes,
-        ticks, passthrough, frames_left_out, digits, conferences_failed, events_lost,
+        ticks, passthrough, frames_left_out, partials_added, partials_missing, digits, conferences_failed, events_lost,
         [dropped; mixer_engine::counters::DropReason::ALL.len()],
         [frames; mixer_engine::counters::FrameOutcome::ALL.len()],
         [encodes; mixer_engine::media::Codec::ALL.len()],

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mixer::control::rings::{self, ControlEnd, FromWorker, IoChange, Request};
 use mixer::io::sim::{SimConfig, SimIo, SimNet, SimPrepared};
+use mixer::worker::exchange::Exchange;
 use mixer::worker::{Worker, WorkerConfig, WorkerId};
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, EngineLimits};
@@ -60,6 +61,7 @@ impl Stage {
             id: WorkerId(0),
             core: None,
             spin: false,
+            origin: None,
             engine: EngineLimits {
                 conferences: 16,
                 endpoints: 64,
@@ -70,7 +72,7 @@ impl Stage {
             },
         };
         let (control, end) = rings::pair(requests, replies);
-        let worker = Worker::new(&config, net.attach(64), end);
+        let worker = Worker::new(&config, net.attach(64), end, Exchange::alone());
         Self {
             net,
             worker,

@@ -6,6 +6,7 @@ use crate::command::{
 use crate::conference::Conference;
 use crate::endpoint::{Endpoint, EndpointBox};
 use crate::engine::Engine;
+use crate::engine::share::Share;
 use crate::event::{Event, EventKind};
 use crate::media::MediaPlan;
 use crate::packet::PacketSink;
@@ -39,6 +40,7 @@ impl Engine {
         match command {
             Command::AddConference { at, conference } => self.add_conference(at, conference),
             Command::RemoveConference { at } => self.remove_conference(at),
+            Command::Share { at, share } => self.share(at, share),
             Command::AddEndpoint {
                 conference,
                 at,
@@ -110,11 +112,36 @@ impl Engine {
             }
             Some(conference) => {
                 self.calendar.remove(conference.phase(), at);
+                self.retire_share(at);
                 Outcome {
                     result: Ok(()),
                     retired: Some(Retired::Conference(conference)),
                 }
             }
+        }
+    }
+
+    fn share(&mut self, at: ConferenceIndex, mut share: Box<Share>) -> Outcome {
+        let index = at.0 as usize;
+        let is_there = self.conferences.get(index).is_some_and(Option::is_some);
+        let Some(place) = self.shares.get_mut(index).filter(|_| is_there) else {
+            return Outcome::refused(Refusal::NotFound, Retired::Share(share));
+        };
+        match place {
+            Some(old) => share.take_over(old),
+            None => self.shared.push(at),
+        }
+        Outcome {
+            result: Ok(()),
+            retired: place.replace(share).map(Retired::Share),
+        }
+    }
+
+    /// A conference that is gone is not shared any more.
+    pub(super) fn retire_share(&mut self, at: ConferenceIndex) {
+        if let Some(share) = self.shares.get_mut(at.0 as usize).and_then(Option::take) {
+            self.shared.retain(|other| *other != at);
+            self.retired.push(EndpointIndex(u32::MAX), Retired::Share(share));
         }
     }
 

@@ -22,6 +22,7 @@ impl Engine {
             return;
         };
         self.calendar.remove(conference.phase(), at);
+        self.retire_share(at);
         self.counters.conferences_failed += 1;
         let event = Event {
             conference: at,

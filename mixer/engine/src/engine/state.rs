@@ -2,12 +2,14 @@
 //!
 //! Everything that decides what comes next is in it: what was received and not played, every number
 //! of every stream, timers, counters, events nobody has fetched. What every tick makes anew, and
-//! tables that follow from the rest, are not. Both ways allocate: never on a worker's turn.
+//! tables that follow from the rest, are not; nor is the tick of a shared conference that waits for the other
+//! parts: [`Engine::end_waiting`] ends it first. Both ways allocate: never on a worker's turn.
 
 pub(crate) mod packed;
 
 use serde::{Deserialize, Serialize};
 
+use super::share::{Share, ShareSetup};
 use super::{Conference, Endpoint, Engine, EngineLimits};
 use crate::command::{ConferenceIndex, EndpointIndex, PlayId, Refusal};
 use crate::counters::Counters;
@@ -16,7 +18,7 @@ use crate::time::Timestamp;
 
 /// Number of the form that [`Engine::export_state`] writes and [`Engine::import_state`] reads. It is
 /// raised whenever a field comes, goes, or changes its meaning.
-pub const STATE_FORMAT: u32 = 2;
+pub const STATE_FORMAT: u32 = 3;
 
 /// Why a state cannot be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +60,7 @@ struct Written<'a> {
     events: Vec<Event>,
     calendar: Vec<Vec<ConferenceIndex>>,
     conferences: Vec<(ConferenceIndex, &'a Conference, Vec<EndpointIndex>)>,
+    shares: Vec<(ConferenceIndex, ShareSetup)>,
     endpoints: Vec<&'a Endpoint>,
 }
 
@@ -73,6 +76,7 @@ struct Read {
     calendar: Vec<Vec<ConferenceIndex>>,
     /// With their members in the order in which they joined.
     conferences: Vec<(ConferenceIndex, Box<Conference>, Vec<EndpointIndex>)>,
+    shares: Vec<(ConferenceIndex, ShareSetup)>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -117,6 +121,11 @@ impl Engine {
                     Some((ConferenceIndex(at), conference, members))
                 })
                 .collect(),
+            shares: self
+                .shared
+                .iter()
+                .filter_map(|&at| Some((at, self.shares.get(at.0 as usize)?.as_deref()?.setup())))
+                .collect(),
             endpoints: self.endpoints.iter().collect(),
         };
         let mut bytes = Vec::with_capacity(BYTES_PER_ENDPOINT * (written.endpoints.len() + 1));
@@ -155,6 +164,9 @@ impl Engine {
             engine.put_conference(at, conference, &members, &limits)?;
         }
         engine.put_calendar(state.calendar)?;
+        for (at, setup) in state.shares {
+            engine.put_share(at, setup)?;
+        }
         engine.find_prompts(&mut prompt_of);
         Ok(engine)
     }
@@ -214,6 +226,18 @@ impl Engine {
         if place.replace(conference).is_some() {
             return Err(StateError::Contradiction("two conferences at one place"));
         }
+        Ok(())
+    }
+
+    fn put_share(&mut self, at: ConferenceIndex, setup: ShareSetup) -> Result<(), StateError> {
+        let is_there = self.conferences.get(at.0 as usize).is_some_and(Option::is_some);
+        let Some(place) = self.shares.get_mut(at.0 as usize).filter(|_| is_there) else {
+            return Err(StateError::Contradiction("a part of no conference"));
+        };
+        if place.replace(Share::new(setup)).is_some() {
+            return Err(StateError::Contradiction("two parts of one conference"));
+        }
+        self.shared.push(at);
         Ok(())
     }
 

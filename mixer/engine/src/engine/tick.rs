@@ -2,8 +2,8 @@
 //!
 //! A member whose frame is not silence is a voice. Voices hear the sum minus their own frame,
 //! everybody else hears the sum, encoded once per codec. Who hears exactly one voice, unaltered and
-//! in the same codec, gets that voice's payload untouched. A tick that panics takes its conference
-//! with it and nothing else.
+//! in the same codec, gets that voice's payload untouched. Where the conference is shared with other
+//! engines, their sums come in between. A tick that panics takes its conference with it and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::endpoint::{Part, TickTime};
 use crate::engine::Engine;
 use crate::engine::outbox::Events;
 use crate::engine::roster::Roster;
+use crate::engine::share::Exchange;
 use crate::engine::table::Endpoints;
 use crate::event::{Event, EventKind};
 use crate::mix::heard::{Listener, Mix};
@@ -34,38 +35,59 @@ impl Engine {
         let half_tick_ago = phase_of(slot.0 + Slot::PER_TICK / 2);
         self.for_each_of_phase(half_tick_ago, |tick| tick.send_deferred(sink));
         let time = TickTime { due, now };
-        self.for_each_of_phase(phase, |tick| tick.run(time, sink));
+        self.for_each_of_phase(phase, |tick| tick.run(slot, time, sink));
+        self.send_what_waited(slot, sink);
+    }
+
+    /// Ends the ticks of shared conferences that have waited for the others' parts.
+    pub(super) fn send_what_waited(&mut self, slot: Slot, sink: &mut impl PacketSink) {
+        let mut place = 0;
+        while let Some(&at) = self.shared.get(place) {
+            // One that fails leaves the list, and the next takes its place.
+            place += usize::from(self.work_on(at, |tick| tick.send_what_waited(slot, sink)));
+        }
     }
 
     /// Works on every conference of a phase. One whose work panics is taken out.
     fn for_each_of_phase(&mut self, phase: usize, mut work: impl FnMut(&mut Tick<'_>)) {
         let mut place = 0;
         while let Some(at) = self.calendar.get(phase, place) {
-            let slot = self.conferences.get_mut(at.0 as usize);
-            let Some(conference) = slot.and_then(Option::as_deref_mut) else {
-                place += 1;
-                continue;
-            };
-            let mut tick = Tick {
-                at,
-                conference,
-                endpoints: &mut self.endpoints,
-                roster: &self.roster,
-                mix: &mut self.mix,
-                events: &mut self.events,
-                counters: &mut self.counters,
-                media_timeout: Duration::from_millis(u64::from(self.media_timeout_ms)),
-                csrc: self.csrc,
-            };
-            // The conference may be left half done, and leaves; of what it shares with the others
-            // the mix is made anew by every tick and the rest is only added to.
-            if catch_unwind(AssertUnwindSafe(|| work(&mut tick))).is_ok() {
-                place += 1;
-            } else {
-                // Another one takes its place in the list.
-                self.fail(at);
-            }
+            // Another one takes the place of one that fails in the list.
+            place += usize::from(self.work_on(at, &mut work));
         }
+    }
+
+    /// Works on a conference; false when its work panicked and it was taken out.
+    fn work_on(&mut self, at: ConferenceIndex, work: impl FnOnce(&mut Tick<'_>)) -> bool {
+        let index = at.0 as usize;
+        let Some(conference) = self.conferences.get_mut(index).and_then(Option::as_deref_mut) else {
+            return true;
+        };
+        let share = self.shares.get_mut(index).and_then(Option::as_deref_mut);
+        let (mix, exchange) = match share {
+            Some(share) => (&mut share.mix, Some(&mut share.exchange)),
+            None => (&mut self.mix, None),
+        };
+        let mut tick = Tick {
+            at,
+            conference,
+            endpoints: &mut self.endpoints,
+            roster: &self.roster,
+            mix,
+            exchange,
+            telling: &mut self.telling,
+            events: &mut self.events,
+            counters: &mut self.counters,
+            media_timeout: Duration::from_millis(u64::from(self.media_timeout_ms)),
+            csrc: self.csrc,
+        };
+        // The conference may be left half done, and leaves; of what it shares with the others
+        // the mix is made anew by every tick and the rest is only added to.
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut tick))).is_ok();
+        if !done {
+            self.fail(at);
+        }
+        done
     }
 }
 
@@ -80,6 +102,9 @@ struct Tick<'a> {
     endpoints: &'a mut Endpoints,
     roster: &'a Roster,
     mix: &'a mut Mix,
+    /// The others' parts of it, if it is shared.
+    exchange: Option<&'a mut Exchange>,
+    telling: &'a mut Vec<ConferenceIndex>,
     events: &'a mut Events,
     counters: &'a mut Counters,
     media_timeout: Duration,
@@ -87,7 +112,7 @@ struct Tick<'a> {
 }
 
 impl Tick<'_> {
-    fn run(&mut self, time: TickTime, sink: &mut impl PacketSink) {
+    fn run(&mut self, slot: Slot, time: TickTime, sink: &mut impl PacketSink) {
         self.counters.ticks += 1;
         self.pull_all(time);
         if let Some(most) = self.conference.talkers()
@@ -95,6 +120,27 @@ impl Tick<'_> {
         {
             self.choose_loudest(most);
         }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.tell(slot, self.mix);
+            if self.telling.len() < self.telling.capacity() {
+                self.telling.push(self.at);
+            }
+        } else {
+            self.send_mix(sink);
+        }
+    }
+
+    /// Ends the tick of a shared conference, once everything it waits for is there.
+    fn send_what_waited(&mut self, slot: Slot, sink: &mut impl PacketSink) {
+        if let Some(exchange) = &mut self.exchange
+            && exchange.is_ready(slot)
+        {
+            exchange.add_others(self.mix, self.counters);
+            self.send_mix(sink);
+        }
+    }
+
+    fn send_mix(&mut self, sink: &mut impl PacketSink) {
         self.play_to_all();
         self.send_all(sink);
     }

@@ -5,6 +5,7 @@ pub mod gain;
 pub(crate) mod heard;
 pub mod level;
 pub mod mix_minus;
+pub(crate) mod partial;
 pub(crate) mod voices;
 
 /// Samples of one tick: 20 ms at 8 kHz.

@@ -85,6 +85,16 @@ impl VoiceSet {
         self.count += 1;
     }
 
+    /// Adds those of another part of the conference. One of many is nobody's only voice.
+    pub(crate) fn add_told(&mut self, told: &Told) {
+        if told.count == 1 {
+            let payload = told.codec.map(|codec| (codec, told.payload.as_slice()));
+            self.add(ELSEWHERE, payload);
+        } else {
+            self.count += told.count;
+        }
+    }
+
     /// Nobody again.
     pub(crate) fn clear(&mut self) {
         self.count = 0;
@@ -121,8 +131,40 @@ impl VoiceSet {
     }
 }
 
+/// Nobody of this part of the conference.
+const ELSEWHERE: EndpointIndex = EndpointIndex(u32::MAX);
+
+/// What one part of a conference tells the others of its voices of one kind.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    count: u32,
+    /// Codec of `payload`; absent unless there is exactly one, whose payload may be passed on.
+    codec: Option<Codec>,
+    payload: Encoded,
+}
+
+impl Told {
+    pub(crate) const NOBODY: Self = Self {
+        count: 0,
+        codec: None,
+        payload: Encoded::EMPTY,
+    };
+
+    /// Becomes what `voices` holds.
+    pub(crate) fn tell(&mut self, voices: &VoiceSet) {
+        (self.count, self.codec) = (voices.count, None);
+        if let [voice, _] = &voices.first
+            && voices.count == 1
+            && voice.codec.is_some()
+        {
+            self.codec = voice.codec;
+            self.payload.copy(voice.payload.as_slice());
+        }
+    }
+}
+
 /// The loudest voices, for CSRC lists: one more than fits, because a listener is not in its own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ranking {
     count: usize,
     loudest: [Ranked; CSRC_MAX + 1],
@@ -136,7 +178,7 @@ struct Ranked {
 }
 
 impl Ranking {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let nobody = Ranked {
             loudness: 0,
             ssrc: 0,
@@ -158,6 +200,13 @@ impl Ranking {
         {
             *last = Ranked { loudness, ssrc, at };
             tail.rotate_right(1);
+        }
+    }
+
+    /// Enters those of another part of the conference.
+    pub(crate) fn add_elsewhere(&mut self, other: &Self) {
+        for ranked in other.loudest.iter().take(other.count) {
+            self.add(ranked.loudness, ranked.ssrc, ELSEWHERE);
         }
     }
 

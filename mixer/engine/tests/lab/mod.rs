@@ -25,6 +25,15 @@ use mixer_engine::wire::rtp::{RtpRepr, RtpView};
 
 pub(crate) const PORT_FIRST: u16 = 10_000;
 pub(crate) const EVENT: u8 = 101;
+/// Of a small engine.
+pub(crate) const LIMITS: EngineLimits = EngineLimits {
+    conferences: 4,
+    endpoints: 64,
+    port_first: PORT_FIRST,
+    port_last: PORT_FIRST + 63,
+    events: 1024,
+    media_timeout_ms: 60_000,
+};
 
 /// One packet as a leg got it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,14 +128,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        Self::with_limits(EngineLimits {
-            conferences: 4,
-            endpoints: 64,
-            port_first: PORT_FIRST,
-            port_last: PORT_FIRST + 63,
-            events: 1024,
-            media_timeout_ms: 60_000,
-        })
+        Self::with_limits(LIMITS)
     }
 
     pub(crate) fn with_limits(limits: EngineLimits) -> Self {
@@ -260,14 +262,19 @@ impl Lab {
     /// Runs so many milliseconds.
     pub(crate) fn run(&mut self, ms: u64) {
         for _ in 0..ms {
-            self.send_due();
-            let now = self.now();
-            self.ears.slot = self.slot;
-            self.engine.run_slot(Slot(self.slot), now, &mut self.ears);
-            self.slot += 1;
-            while let Some(event) = self.engine.poll_event() {
-                self.events.push(event);
-            }
+            self.step();
+        }
+    }
+
+    /// Runs a millisecond.
+    pub(crate) fn step(&mut self) {
+        self.send_due();
+        let now = self.now();
+        self.ears.slot = self.slot;
+        self.engine.run_slot(Slot(self.slot), now, &mut self.ears);
+        self.slot += 1;
+        while let Some(event) = self.engine.poll_event() {
+            self.events.push(event);
         }
     }
 

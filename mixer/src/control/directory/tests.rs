@@ -24,6 +24,7 @@ use crate::control::answers::Reply;
 use crate::control::call::Body;
 use crate::control::rings::{self, WorkerEnd};
 use crate::io::sim::{SimConfig, SimIo, SimNet, SimPrepared};
+use crate::worker::exchange::Exchange;
 use crate::worker::{Worker, WorkerConfig, WorkerId};
 
 const ENDPOINTS: u32 = 400;
@@ -90,9 +91,15 @@ impl Rig {
             id: WorkerId(0),
             core: None,
             spin: false,
+            origin: None,
             engine,
         };
-        let worker = Worker::new(&config, net.attach(setup.worker_endpoints_max), end);
+        let worker = Worker::new(
+            &config,
+            net.attach(setup.worker_endpoints_max),
+            end,
+            Exchange::alone(),
+        );
         let (directory, events) = directory(setup, vec![(control, block)]);
         Self {
             net,
