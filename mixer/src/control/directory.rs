@@ -9,6 +9,7 @@
 mod create;
 mod entries;
 mod outcome;
+mod parts;
 mod start;
 mod state;
 mod upkeep;
@@ -361,10 +362,10 @@ impl<L: Link, W> Directory<L, W> {
         })
     }
 
-    fn room(&mut self, worker: usize) -> usize {
+    fn room(&self, worker: usize) -> usize {
         self.workers
-            .get_mut(worker)
-            .map_or(0, |table| table.link.end().room())
+            .get(worker)
+            .map_or(0, |table| table.link.shared().room())
     }
 
     fn endpoint_mut(&mut self, conference: &str, endpoint: &str) -> Option<&mut EndpointEntry> {
@@ -372,10 +373,10 @@ impl<L: Link, W> Directory<L, W> {
     }
 
     /// Frees what an endpoint that is gone from its worker had.
-    fn forget_endpoint(&mut self, now: Timestamp, worker: usize, endpoint: &EndpointEntry, phase: u8) {
+    fn forget_endpoint(&mut self, now: Timestamp, endpoint: &EndpointEntry, phase: u8) {
         self.ssrcs.remove(&endpoint.ssrc);
         self.endpoints = self.endpoints.saturating_sub(1);
-        let Some(table) = self.workers.get_mut(worker) else {
+        let Some(table) = self.workers.get_mut(endpoint.worker) else {
             return;
         };
         table.ports.release(now, endpoint.port);
@@ -385,15 +386,9 @@ impl<L: Link, W> Directory<L, W> {
 
     /// Frees what a conference that is gone from its worker had.
     fn forget_conference(&mut self, conference: &ConferenceEntry) {
-        let Some(table) = self.workers.get_mut(conference.worker) else {
-            return;
-        };
-        table.conferences = table.conferences.saturating_sub(1);
-        table.unload(conference.phase, CONFERENCE_LOAD);
-        if let Some(place) = table.conference_at.get_mut(conference.index.0 as usize) {
-            *place = None;
+        for part in &conference.parts {
+            self.free_part(part, conference.phase);
         }
-        table.free_conferences.push(conference.index.0);
     }
 
     fn worker_died(&mut self, now: Timestamp, worker: usize) {
@@ -404,11 +399,11 @@ impl<L: Link, W> Directory<L, W> {
         let lost: Vec<Arc<str>> = self
             .conferences
             .iter()
-            .filter(|(_, entry)| entry.worker == worker)
+            .filter(|(_, entry)| entry.parts.iter().any(|part| part.worker == worker))
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for conference in lost {
-            self.conference_failed(now, &conference);
+            self.part_failed(now, &conference, worker);
         }
     }
 

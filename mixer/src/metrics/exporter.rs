@@ -163,6 +163,11 @@ impl Exporter {
         );
         page.one(&table::PASSTHROUGH, engine(|stats| stats.engine.passthrough));
         page.one(&table::LEFT_OUT, engine(|stats| stats.engine.frames_left_out));
+        page.one(&table::PARTIALS, engine(|stats| stats.engine.partials_added));
+        page.one(
+            &table::PARTIALS_MISSING,
+            engine(|stats| stats.engine.partials_missing),
+        );
         page.one(&table::DIGITS, engine(|stats| stats.engine.digits));
         page.one(&table::TICKS, engine(|stats| stats.engine.ticks));
         page.one(
@@ -418,6 +423,8 @@ mod tests {
             &mut engine.ticks,
             &mut engine.passthrough,
             &mut engine.frames_left_out,
+            &mut engine.partials_added,
+            &mut engine.partials_missing,
             &mut engine.digits,
             &mut engine.conferences_failed,
             &mut engine.events_lost,

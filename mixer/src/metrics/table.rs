@@ -80,6 +80,11 @@ metrics! {
         "Payloads sent on byte-identical."; "";
     LEFT_OUT = "frames_left_out_total" Counter []
         "Frames of talkers that were not mixed, because a conference mixes the loudest only."; "";
+    PARTIALS = "partials_total" Counter []
+        "Sums of a shared conference's part that another worker told in time, one per tick and other part."; "";
+    PARTIALS_MISSING = "partials_missing_total" Counter []
+        "Sums of a shared conference's part that did not come within 8 ms: its members were not heard for a frame.";
+        "steady rise: a worker is overloaded";
     DIGITS = "digits_total" Counter []
         "Key presses reported (RFC 4733)."; "";
     TICKS = "conference_ticks_total" Counter []

@@ -9,14 +9,14 @@ use mixer_control::media::Media;
 use mixer_control::reply::{EndpointCreated, Problem, ProblemKind};
 use mixer_control::request::{CreateConference, CreateEndpoint};
 use mixer_control::state::EndpointStats;
-use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
+use mixer_engine::command::{Command, EndpointIndex};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup};
 use mixer_engine::packet::FlowId;
 use mixer_engine::time::Timestamp;
 
-use super::entries::{Action, ConferenceEntry, EndpointEntry, Place, Presence};
+use super::entries::{Action, ConferenceEntry, EndpointEntry, Part, Place, Presence};
 use super::start::{Started, internal, no_conference, no_headroom};
-use super::{CONFERENCE_LOAD, Directory, Link, busy, fingerprint};
+use super::{Directory, Link, busy, fingerprint};
 use crate::control::answers::Reply;
 use crate::control::call::media_plan;
 use crate::control::rings::IoChange;
@@ -41,7 +41,7 @@ impl<L: Link, W> Directory<L, W> {
             if let Presence::Adding(request) = entry.presence {
                 return self.join(request, &body.command);
             }
-            let done = self.done(&body.command, entry.worker, entry.created_tick);
+            let done = self.done(&body.command, entry.home(), entry.created_tick);
             return Ok(Some(Reply::Done(done)));
         }
         if self.conferences.len() >= self.setup.conferences_max as usize {
@@ -52,7 +52,12 @@ impl<L: Link, W> Directory<L, W> {
             talkers: body.talkers,
             ..self.place_conference(&name, &body.owner)?
         };
-        let (worker, at) = (entry.worker, entry.index);
+        let Some(Part {
+            worker, index: at, ..
+        }) = entry.parts.first().copied()
+        else {
+            return Err(internal("a conference without a place"));
+        };
         let conference = Conference::new(ConferenceSetup {
             phase: entry.phase,
             talkers: body.talkers,
@@ -89,24 +94,14 @@ impl<L: Link, W> Directory<L, W> {
         if self.room(worker) == 0 {
             return Err(busy());
         }
-        let table = self
+        let phase = self
             .workers
-            .get_mut(worker)
-            .ok_or_else(|| internal("no such worker"))?;
-        let index = table
-            .free_conferences
-            .pop()
-            .ok_or_else(|| no_headroom("the worker is full"))?;
-        let phase = placement::choose_phase(&table.phases);
-        table.load(phase, CONFERENCE_LOAD);
-        table.conferences += 1;
-        if let Some(place) = table.conference_at.get_mut(index as usize) {
-            *place = Some(Arc::clone(name));
-        }
+            .get(worker)
+            .map_or(0, |table| placement::choose_phase(&table.phases));
         Ok(ConferenceEntry {
             owner: owner.to_owned(),
-            worker,
-            index: ConferenceIndex(index),
+            parts: vec![self.place_part(name, worker, phase)?],
+            room: None,
             phase,
             presence: Presence::Present,
             created_tick: 0,
@@ -118,7 +113,7 @@ impl<L: Link, W> Directory<L, W> {
         })
     }
 
-    fn loads(&self) -> Vec<WorkerLoad> {
+    pub(super) fn loads(&self) -> Vec<WorkerLoad> {
         self.workers
             .iter()
             .map(|table| WorkerLoad {
@@ -144,7 +139,7 @@ impl<L: Link, W> Directory<L, W> {
         let (conference, holder) = found
             .filter(|(_, holder)| holder.ending.is_none())
             .ok_or_else(no_conference)?;
-        let (conference, worker, index) = (Arc::clone(conference), holder.worker, holder.index);
+        let conference = Arc::clone(conference);
         if let Some(existing) = holder.endpoints.get(name) {
             if existing.created_with != created_with {
                 let detail = "media: the endpoint was created with another; use PUT .../media to change it";
@@ -153,16 +148,17 @@ impl<L: Link, W> Directory<L, W> {
             return match existing.presence {
                 Presence::Adding(request) => self.join(request, &body.command),
                 Presence::Removing(_) => Err(busy()),
-                Presence::Present => Ok(Some(self.created(&body.command, worker, existing))),
+                Presence::Present => Ok(Some(self.created(&body.command, existing))),
             };
         }
         if holder.locked {
             return Err(Problem::new(ProblemKind::Locked, "the conference is locked"));
         }
         let phase = holder.phase;
+        let Part { worker, index, .. } = self.part_for_newcomer(now, &conference)?;
         let (setup, prepared) = self.set_up_endpoint(now, worker, body.media.as_ref())?;
         let at = self.free_endpoint_index(worker)?;
-        let entry = new_entry(at, &setup, created_with, body.media.clone());
+        let entry = new_entry(worker, at, &setup, created_with, body.media.clone());
         let name: Arc<str> = Arc::from(name);
         self.occupy(worker, &conference, &name, at, phase);
         let local = SocketAddr::new(self.setup.address, setup.local_port);
@@ -194,7 +190,7 @@ impl<L: Link, W> Directory<L, W> {
                 Ok(None)
             }
             Err(problem) => {
-                self.forget_endpoint(now, worker, &entry, phase);
+                self.forget_endpoint(now, &entry, phase);
                 self.free_index(worker, at);
                 Err(problem)
             }
@@ -237,7 +233,7 @@ impl<L: Link, W> Directory<L, W> {
             .and_then(|table| table.free_endpoints.last());
         index
             .map(|index| EndpointIndex(*index))
-            .ok_or_else(|| no_headroom("the conference's worker is full"))
+            .ok_or_else(|| no_headroom("every worker is full"))
     }
 
     fn occupy(
@@ -319,8 +315,8 @@ impl<L: Link, W> Directory<L, W> {
         }
     }
 
-    pub(super) fn created(&self, command: &str, worker: usize, entry: &EndpointEntry) -> Reply {
-        let done = self.done(command, worker, entry.created_tick);
+    pub(super) fn created(&self, command: &str, entry: &EndpointEntry) -> Reply {
+        let done = self.done(command, entry.worker, entry.created_tick);
         let local = SocketAddr::new(self.setup.address, entry.port);
         Reply::Endpoint(EndpointCreated {
             done,
@@ -331,12 +327,14 @@ impl<L: Link, W> Directory<L, W> {
 }
 
 fn new_entry(
+    worker: usize,
     index: EndpointIndex,
     setup: &EndpointSetup,
     created_with: u64,
     media: Option<Media>,
 ) -> EndpointEntry {
     EndpointEntry {
+        worker,
         index,
         port: setup.local_port,
         ssrc: setup.ssrc,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mixer_control::media::Media;
 use mixer_control::state::EndpointStats;
 use mixer_engine::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot, PlayId};
+use mixer_engine::engine::share::RoomId;
 use mixer_engine::time::Timestamp;
 
 use crate::control::ports::PortPool;
@@ -53,8 +54,10 @@ pub(super) enum Place {
 
 pub(super) struct ConferenceEntry {
     pub(super) owner: String,
-    pub(super) worker: usize,
-    pub(super) index: ConferenceIndex,
+    /// Where its members are, in the order in which workers came to it. Never empty but at its end.
+    pub(super) parts: Vec<Part>,
+    /// What its parts call it, once there was more than one.
+    pub(super) room: Option<RoomId>,
     pub(super) phase: u8,
     pub(super) presence: Presence,
     pub(super) created_tick: u64,
@@ -67,7 +70,24 @@ pub(super) struct ConferenceEntry {
     pub(super) ending: Option<Vec<String>>,
 }
 
+/// A conference on one worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) worker: usize,
+    pub(super) index: ConferenceIndex,
+    /// The request to remove it is on its way.
+    pub(super) removing: bool,
+}
+
+impl ConferenceEntry {
+    /// The worker on which it was created, or the oldest one it still has.
+    pub(super) fn home(&self) -> usize {
+        self.parts.first().map_or(0, |part| part.worker)
+    }
+}
+
 pub(super) struct EndpointEntry {
+    pub(super) worker: usize,
     pub(super) index: EndpointIndex,
     pub(super) port: u16,
     pub(super) ssrc: u32,
@@ -110,6 +130,8 @@ pub(super) struct Outstanding {
 
 pub(super) enum Action {
     AddConference,
+    /// Whatever a further part of a conference is told along with the first.
+    Part,
     RemoveConference,
     AddEndpoint,
     RemoveEndpoint(EndpointIndex),

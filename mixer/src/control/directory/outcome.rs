@@ -32,8 +32,8 @@ impl<L: Link, W> Directory<L, W> {
         }
         match (&out.action, outcome.result) {
             (Action::AddConference, result) => self.conference_added(worker, slot, out, result),
-            (Action::RemoveConference, result) => self.conference_removed(now, slot, &out, result),
-            (Action::AddEndpoint, result) => self.endpoint_added(now, worker, id, slot, out, result),
+            (Action::RemoveConference, result) => self.conference_removed(worker, slot, &out, result),
+            (Action::AddEndpoint, result) => self.endpoint_added(now, id, slot, out, result),
             (Action::RemoveEndpoint(at), result) => {
                 let at = *at;
                 self.endpoint_removed(now, worker, at, slot, out, result);
@@ -51,7 +51,7 @@ impl<L: Link, W> Directory<L, W> {
         }
     }
 
-    fn finish_done(&mut self, commands: &[String], worker: usize, slot: Slot) {
+    pub(super) fn finish_done(&mut self, commands: &[String], worker: usize, slot: Slot) {
         for command in commands {
             let reply = Reply::Done(self.done(command, worker, slot.0));
             self.finish(command, Ok(reply));
@@ -79,12 +79,7 @@ impl<L: Link, W> Directory<L, W> {
             Err(refusal) => {
                 // A bug, or the worker failed at once; what hangs on it is refused in turn.
                 tracing::error!(conference = %out.conference, worker, %refusal, "conference refused");
-                if let Some(entry) = self.conferences.get_mut(&out.conference)
-                    && entry.ending.is_none()
-                {
-                    entry.ending = Some(Vec::new());
-                    self.ending.push(Arc::clone(&out.conference));
-                }
+                self.end(&out.conference, None);
                 self.finish_refused(&out.commands, refusal);
             }
         }
@@ -92,7 +87,7 @@ impl<L: Link, W> Directory<L, W> {
 
     fn conference_removed(
         &mut self,
-        now: Timestamp,
+        worker: usize,
         slot: Slot,
         out: &Outstanding,
         result: Result<(), Refusal>,
@@ -100,22 +95,32 @@ impl<L: Link, W> Directory<L, W> {
         if result == Err(Refusal::NotEmpty) {
             // An endpoint was added behind our back: try again.
             tracing::error!(conference = %out.conference, "conference not empty when removed");
+            if let Some(part) = self.part_mut(&out.conference, worker) {
+                part.removing = false;
+            }
             self.ending.push(Arc::clone(&out.conference));
             return;
         }
-        let Some(entry) = self.conferences.remove(&out.conference) else {
+        let Some(entry) = self.conferences.get_mut(&out.conference) else {
             return;
         };
-        self.forget_conference(&entry);
-        tracing::info!(conference = %out.conference, "conference removed");
-        let _ = now;
-        self.finish_done(&entry.ending.unwrap_or_default(), entry.worker, slot);
+        let phase = entry.phase;
+        let place = entry.parts.iter().position(|part| part.worker == worker);
+        let part = place.map(|place| entry.parts.remove(place));
+        let is_gone = entry.parts.is_empty();
+        if let Some(part) = part {
+            self.free_part(&part, phase);
+        }
+        if is_gone {
+            let entry = self.conferences.remove(&out.conference);
+            tracing::info!(conference = %out.conference, "conference removed");
+            self.conference_gone(entry, worker, slot);
+        }
     }
 
     fn endpoint_added(
         &mut self,
         now: Timestamp,
-        worker: usize,
         id: u64,
         slot: Slot,
         out: Outstanding,
@@ -139,7 +144,7 @@ impl<L: Link, W> Directory<L, W> {
                     let Some(entry) = holder.and_then(|holder| holder.endpoints.get(&out.endpoint)) else {
                         continue;
                     };
-                    let reply = self.created(command, worker, entry);
+                    let reply = self.created(command, entry);
                     self.finish(command, Ok(reply));
                 }
             }
@@ -185,12 +190,12 @@ impl<L: Link, W> Directory<L, W> {
         let Some(holder) = self.conferences.get_mut(conference) else {
             return;
         };
-        let (worker, phase) = (holder.worker, holder.phase);
+        let phase = holder.phase;
         let Some(entry) = holder.endpoints.remove(endpoint) else {
             return;
         };
-        self.forget_endpoint(now, worker, &entry, phase);
-        self.free_index(worker, entry.index);
+        self.forget_endpoint(now, &entry, phase);
+        self.free_index(entry.worker, entry.index);
     }
 
     fn changed(&mut self, out: &Outstanding) {
@@ -209,6 +214,7 @@ impl<L: Link, W> Directory<L, W> {
             Action::Hold(on) => entry.held = *on,
             Action::Gain(centibel) => entry.gain_centibel = *centibel,
             Action::AddConference
+            | Action::Part
             | Action::RemoveConference
             | Action::AddEndpoint
             | Action::RemoveEndpoint(_)
@@ -261,7 +267,7 @@ impl<L: Link, W> Directory<L, W> {
             }
             EventKind::ConferenceFailed => {
                 tracing::error!(conference = %conference, worker, "conference failed and was dropped");
-                self.conference_failed(now, &conference);
+                self.part_failed(now, &conference, worker);
                 return;
             }
         };
@@ -282,24 +288,8 @@ impl<L: Link, W> Directory<L, W> {
         self.tell(&conference, &endpoint, body);
     }
 
-    /// Forgets a conference that its worker has dropped. Endpoint indexes stay taken until their
-    /// boxes have come back.
-    pub(super) fn conference_failed(&mut self, now: Timestamp, conference: &Arc<str>) {
-        let Some(mut entry) = self.conferences.remove(conference) else {
-            return;
-        };
-        let (worker, phase) = (entry.worker, entry.phase);
-        for endpoint in std::mem::take(&mut entry.endpoints).into_values() {
-            self.forget_endpoint(now, worker, &endpoint, phase);
-            self.lose_index(worker, &endpoint);
-        }
-        self.forget_conference(&entry);
-        self.tell(conference, "", EventBody::ConferenceFailed);
-        let slot = Slot(self.tick_of(worker));
-        self.finish_done(&entry.ending.unwrap_or_default(), worker, slot);
-    }
-
-    fn lose_index(&mut self, worker: usize, endpoint: &EndpointEntry) {
+    /// Endpoint indexes of a failed conference stay taken until their boxes have come back.
+    pub(super) fn lose_index(&mut self, worker: usize, endpoint: &EndpointEntry) {
         let Some(table) = self.workers.get_mut(worker) else {
             return;
         };

@@ -10,7 +10,7 @@ use mixer_engine::command::{self, Command, EndpointIndex, PlayId};
 use mixer_engine::time::Timestamp;
 
 use super::entries::{Action, Outstanding, Presence};
-use super::{Directory, Link};
+use super::{Directory, Link, busy};
 use crate::control::answers::Reply;
 use crate::control::call::{Body, Call, media_plan, play_source};
 use crate::control::rings::IoChange;
@@ -43,17 +43,11 @@ impl<L: Link, W> Directory<L, W> {
     }
 
     fn delete_conference(&mut self, name: &str, command: &str) -> Started {
-        let Some((name, entry)) = self.conferences.get_key_value(name) else {
+        let Some((name, _)) = self.conferences.get_key_value(name) else {
             return Ok(Some(Reply::Done(self.done(command, 0, self.tick_of(0)))));
         };
         let name = Arc::clone(name);
-        let first = entry.ending.is_none();
-        if let Some(entry) = self.conferences.get_mut(&name) {
-            entry.ending.get_or_insert_default().push(command.to_owned());
-        }
-        if first {
-            self.ending.push(name);
-        }
+        self.end(&name, Some(command));
         Ok(None)
     }
 
@@ -64,8 +58,11 @@ impl<L: Link, W> Directory<L, W> {
         if entry.ending.is_some() {
             return Err(no_conference());
         }
-        let (name, worker, at) = (Arc::clone(name), entry.worker, entry.index);
-        let (action, command) = match &body.verb {
+        let (name, parts, worker) = (Arc::clone(name), entry.parts.clone(), entry.home());
+        if parts.iter().any(|part| self.room(part.worker) == 0) {
+            return Err(busy());
+        }
+        let (action, command): (_, Box<dyn Fn(_) -> Command>) = match &body.verb {
             ConferenceVerb::Lock { on } => {
                 let reply = Reply::Done(self.done(&body.command, worker, self.tick_of(worker)));
                 if let Some(entry) = self.conferences.get_mut(&name) {
@@ -76,7 +73,7 @@ impl<L: Link, W> Directory<L, W> {
             }
             ConferenceVerb::Play(play) => {
                 let (action, play) = self.play(play, &name, None)?;
-                (action, Command::PlayToConference { at, play })
+                (action, Box::new(move |at| Command::PlayToConference { at, play }))
             }
             ConferenceVerb::Stop { play } => {
                 let known = entry
@@ -91,19 +88,26 @@ impl<L: Link, W> Directory<L, W> {
                         self.tick_of(worker),
                     ))));
                 }
-                (Action::Stop, Command::StopConference { at, play: known })
+                let stop = move |at| Command::StopConference { at, play: known };
+                (Action::Stop, Box::new(stop))
             }
         };
         let nobody: Arc<str> = Arc::from("");
         let commands = vec![body.command.clone()];
+        let Some((home, others)) = parts.split_first() else {
+            return Err(no_conference());
+        };
         let id = self.send(
             worker,
             (&name, &nobody),
             action,
-            command,
+            command(home.index),
             IoChange::None,
             commands,
         )?;
+        for part in others {
+            self.tell_part(&name, *part, command(part.index))?;
+        }
         if let (ConferenceVerb::Play(play), Some(play_id)) = (&body.verb, self.play_of(id))
             && let Some(entry) = self.conferences.get_mut(&name)
         {
@@ -207,19 +211,14 @@ impl<L: Link, W> Directory<L, W> {
                     .conferences
                     .get(conference)
                     .and_then(|entry| entry.endpoints.get(name));
+                let worker = entry.map(|entry| entry.worker);
                 let plays = entry.map(|entry| entry.plays.as_slice()).unwrap_or_default();
                 let known = plays
                     .iter()
                     .find(|(_, id)| Some(id) == play.as_ref())
                     .map(|(id, _)| *id);
-                if let (Some(_), None, Some(entry)) = (play, known, self.conferences.get(conference))
-                    && entry.endpoints.contains_key(name)
-                {
-                    return Ok(Some(Reply::Done(self.done(
-                        id,
-                        entry.worker,
-                        self.tick_of(entry.worker),
-                    ))));
+                if let (Some(_), None, Some(worker)) = (play, known, worker) {
+                    return Ok(Some(Reply::Done(self.done(id, worker, self.tick_of(worker)))));
                 }
                 let command = |at| Command::StopEndpoint { at, play: known };
                 self.command_endpoint(conference, name, id, Action::Stop, command)
@@ -245,7 +244,7 @@ impl<L: Link, W> Directory<L, W> {
             return Err(no_endpoint());
         }
         let (conference, name) = (Arc::clone(conference), Arc::clone(name));
-        let (worker, command) = (holder.worker, command(entry.index));
+        let (worker, command) = (entry.worker, command(entry.index));
         let commands = vec![command_id.to_owned()];
         self.send(
             worker,
@@ -260,7 +259,7 @@ impl<L: Link, W> Directory<L, W> {
 
     fn delete_endpoint(&mut self, conference: &str, name: &str, command: &str) -> Started {
         let holder = self.conferences.get_key_value(conference);
-        let worker = holder.map_or(0, |(_, holder)| holder.worker);
+        let worker = holder.map_or(0, |(_, holder)| holder.home());
         let found = holder.and_then(|(conference, holder)| {
             let (name, entry) = holder.endpoints.get_key_value(name)?;
             Some((Arc::clone(conference), Arc::clone(name), entry.presence))

@@ -12,10 +12,11 @@ use mixer_control::event::EventBody;
 use mixer_control::media::Media;
 use mixer_control::state::EndpointStats;
 use mixer_engine::command::{ConferenceIndex, EndpointIndex, PlayId};
+use mixer_engine::engine::share::RoomId;
 use mixer_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::entries::{ConferenceEntry, EndpointEntry, Place, Presence};
+use super::entries::{ConferenceEntry, EndpointEntry, Part, Place, Presence};
 use super::{CONFERENCE_LOAD, Directory, Link};
 use crate::control::answers::AnswersState;
 use crate::control::rings::FromWorker;
@@ -41,8 +42,9 @@ struct WorkerRecord {
 #[derive(Debug, Serialize, Deserialize)]
 struct ConferenceRecord {
     owner: String,
-    worker: usize,
-    index: u32,
+    /// Worker and place of each.
+    parts: Vec<(usize, u32)>,
+    room: Option<RoomId>,
     phase: u8,
     created_tick: u64,
     locked: bool,
@@ -53,6 +55,7 @@ struct ConferenceRecord {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct EndpointRecord {
+    worker: usize,
     index: u32,
     port: u16,
     ssrc: u32,
@@ -170,21 +173,23 @@ impl<L: Link, W> Directory<L, W> {
         let mut used: Vec<HashSet<u16>> = vec![HashSet::new(); has];
         for (name, record) in state.conferences {
             let name: Arc<str> = Arc::from(name);
-            let (worker, index, phase) = (record.worker, record.index, record.phase);
-            let table = self
-                .workers
-                .get_mut(worker)
-                .ok_or(RestoreError::Workers { had: worker + 1, has })?;
-            take_place(
-                &mut table.conference_at,
-                "conference",
-                index,
-                Option::is_none,
-                || Some(Arc::clone(&name)),
-            )?;
-            table.conferences += 1;
-            table.load(phase, CONFERENCE_LOAD);
+            let phase = record.phase;
+            let no_worker = |worker| RestoreError::Workers { had: worker + 1, has };
+            for &(worker, index) in &record.parts {
+                let table = self.workers.get_mut(worker).ok_or(no_worker(worker))?;
+                take_place(
+                    &mut table.conference_at,
+                    "conference",
+                    index,
+                    Option::is_none,
+                    || Some(Arc::clone(&name)),
+                )?;
+                table.conferences += 1;
+                table.load(phase, CONFERENCE_LOAD);
+            }
             for (endpoint, record) in &record.endpoints {
+                let worker = record.worker;
+                let table = self.workers.get_mut(worker).ok_or(no_worker(worker))?;
                 take_place(
                     &mut table.endpoint_at,
                     "endpoint",
@@ -258,8 +263,8 @@ impl ConferenceRecord {
     fn of(entry: &ConferenceEntry) -> Self {
         let ConferenceEntry {
             owner,
-            worker,
-            index,
+            parts,
+            room,
             phase,
             presence: _,
             created_tick,
@@ -271,8 +276,8 @@ impl ConferenceRecord {
         } = entry;
         Self {
             owner: owner.clone(),
-            worker: *worker,
-            index: index.0,
+            parts: parts.iter().map(|part| (part.worker, part.index.0)).collect(),
+            room: *room,
             phase: *phase,
             created_tick: *created_tick,
             locked: *locked,
@@ -287,10 +292,15 @@ impl ConferenceRecord {
 
     fn entry(self) -> Result<ConferenceEntry, RestoreError> {
         let endpoints = self.endpoints.into_iter();
+        let part = |(worker, index)| Part {
+            worker,
+            index: ConferenceIndex(index),
+            removing: false,
+        };
         Ok(ConferenceEntry {
             owner: self.owner,
-            worker: self.worker,
-            index: ConferenceIndex(self.index),
+            parts: self.parts.into_iter().map(part).collect(),
+            room: self.room,
             phase: self.phase,
             presence: Presence::Present,
             created_tick: self.created_tick,
@@ -308,6 +318,7 @@ impl ConferenceRecord {
 impl EndpointRecord {
     fn of(entry: &EndpointEntry) -> Self {
         let EndpointEntry {
+            worker,
             index,
             port,
             ssrc,
@@ -326,6 +337,7 @@ impl EndpointRecord {
             plays,
         } = entry;
         Self {
+            worker: *worker,
             index: index.0,
             port: *port,
             ssrc: *ssrc,
@@ -347,6 +359,7 @@ impl EndpointRecord {
     fn entry(self) -> Result<EndpointEntry, RestoreError> {
         let media = self.media.map(|text| serde_json::from_str::<Media>(&text));
         Ok(EndpointEntry {
+            worker: self.worker,
             index: EndpointIndex(self.index),
             port: self.port,
             ssrc: self.ssrc,

@@ -1,4 +1,5 @@
 mod capacity;
+mod parts;
 mod puppet;
 mod state;
 
@@ -66,10 +67,10 @@ fn directory(setup: Setup, links: Vec<(ControlEnd<SimPrepared>, PortBlock)>) -> 
     (directory, events)
 }
 
-/// A directory over one real worker on the in-memory network.
+/// A directory over real workers on the in-memory network.
 struct Rig {
     net: SimNet,
-    worker: Worker<SimIo>,
+    workers: Vec<Worker<SimIo>>,
     directory: Tested,
     events: Arc<EventLog>,
     waiters: u32,
@@ -77,33 +78,38 @@ struct Rig {
 
 impl Rig {
     fn new(setup: Setup, block: PortBlock) -> Self {
+        Self::over(setup, &[block])
+    }
+
+    /// With one worker for each block of ports.
+    fn over(setup: Setup, blocks: &[PortBlock]) -> Self {
         let net = SimNet::new(&SimConfig::default());
-        let (control, end) = rings::pair(limits::REQUEST_RING, limits::REPLY_RING);
-        let engine = EngineLimits {
-            conferences: setup.worker_conferences_max,
-            endpoints: setup.worker_endpoints_max,
-            port_first: block.first,
-            port_last: block.last,
-            events: 256,
-            media_timeout_ms: 60_000,
-        };
-        let config = WorkerConfig {
-            id: WorkerId(0),
-            core: None,
-            spin: false,
-            origin: None,
-            engine,
-        };
-        let worker = Worker::new(
-            &config,
-            net.attach(setup.worker_endpoints_max),
-            end,
-            Exchange::alone(),
-        );
-        let (directory, events) = directory(setup, vec![(control, block)]);
+        let (mut workers, mut links) = (Vec::new(), Vec::new());
+        let exchanges = Exchange::among(blocks.len());
+        for ((id, &block), exchange) in (0..).zip(blocks).zip(exchanges) {
+            let (control, end) = rings::pair(limits::REQUEST_RING, limits::REPLY_RING);
+            let config = WorkerConfig {
+                id: WorkerId(id),
+                core: None,
+                spin: false,
+                origin: None,
+                engine: EngineLimits {
+                    conferences: setup.worker_conferences_max,
+                    endpoints: setup.worker_endpoints_max,
+                    port_first: block.first,
+                    port_last: block.last,
+                    events: 256,
+                    media_timeout_ms: 60_000,
+                },
+            };
+            let io = net.attach(setup.worker_endpoints_max);
+            workers.push(Worker::new(&config, io, end, exchange));
+            links.push((control, block));
+        }
+        let (directory, events) = directory(setup, links);
         Self {
             net,
-            worker,
+            workers,
             directory,
             events,
             waiters: 0,
@@ -124,7 +130,7 @@ impl Rig {
         for _ in 0..milliseconds {
             self.net
                 .advance_to(self.net.now().after(Duration::from_millis(1)));
-            self.worker.turn();
+            self.workers.iter_mut().for_each(|worker| _ = worker.turn());
             self.directory.poll(self.net.now());
         }
     }
@@ -175,19 +181,20 @@ impl Rig {
             .filter(|out| !matches!(out.action, Action::Snapshot));
         assert_eq!(pending.count(), 0);
         assert!(directory.ssrcs.is_empty() && directory.endpoints == 0);
-        let table = &mut directory.workers[0];
-        assert_eq!(table.free_conferences.len(), table.conference_at.len());
-        assert_eq!(
-            table.free_endpoints.iter().collect::<BTreeSet<_>>().len(),
-            table.endpoint_at.len()
-        );
-        assert!(table.endpoint_at.iter().all(|place| *place == Place::Free));
-        assert_eq!(
-            (table.phases, table.conferences, table.endpoints),
-            ([0; 20], 0, 0)
-        );
-        let stats = table.link.stats().read();
-        assert_eq!((stats.worker.conferences, stats.worker.endpoints), (0, 0));
+        for table in &mut directory.workers {
+            assert_eq!(table.free_conferences.len(), table.conference_at.len());
+            assert_eq!(
+                table.free_endpoints.iter().collect::<BTreeSet<_>>().len(),
+                table.endpoint_at.len()
+            );
+            assert!(table.endpoint_at.iter().all(|place| *place == Place::Free));
+            assert_eq!(
+                (table.phases, table.conferences, table.endpoints),
+                ([0; 20], 0, 0)
+            );
+            let stats = table.link.stats().read();
+            assert_eq!((stats.worker.conferences, stats.worker.endpoints), (0, 0));
+        }
     }
 }
 

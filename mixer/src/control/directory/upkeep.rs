@@ -38,16 +38,15 @@ impl<L: Link, W> Directory<L, W> {
         let Some(entry) = self.conferences.get(conference) else {
             return false;
         };
-        let (worker, index) = (entry.worker, entry.index);
-        let present: Vec<Arc<str>> = entry
+        let present: Vec<(Arc<str>, usize)> = entry
             .endpoints
             .iter()
             .filter(|(_, endpoint)| !matches!(endpoint.presence, Presence::Removing(_)))
-            .map(|(name, _)| Arc::clone(name))
+            .map(|(name, endpoint)| (Arc::clone(name), endpoint.worker))
             .take(self.removals.1)
             .collect();
         let empty = entry.endpoints.is_empty();
-        for endpoint in present {
+        for (endpoint, worker) in present {
             if self.room(worker) <= RING_RESERVE || self.removals.1 == 0 {
                 return true;
             }
@@ -59,25 +58,7 @@ impl<L: Link, W> Directory<L, W> {
         if !empty || self.removals.1 == 0 {
             return true;
         }
-        let nobody: Arc<str> = Arc::from("");
-        let target = (conference, &nobody);
-        let command = Command::RemoveConference { at: index };
-        match self.send(
-            worker,
-            target,
-            Action::RemoveConference,
-            command,
-            IoChange::None,
-            Vec::new(),
-        ) {
-            Ok(id) => {
-                if let Some(entry) = self.conferences.get_mut(conference) {
-                    entry.presence = Presence::Removing(id);
-                }
-                false
-            }
-            Err(_) => true,
-        }
+        !self.remove_parts(conference)
     }
 
     pub(super) fn send_removal(
@@ -89,8 +70,11 @@ impl<L: Link, W> Directory<L, W> {
         let Some(entry) = self.conferences.get(conference) else {
             return Ok(());
         };
-        let worker = entry.worker;
-        let Some(at) = entry.endpoints.get(endpoint).map(|entry| entry.index) else {
+        let Some((worker, at)) = entry
+            .endpoints
+            .get(endpoint)
+            .map(|entry| (entry.worker, entry.index))
+        else {
             return Ok(());
         };
         let command = Command::RemoveEndpoint { at };

@@ -69,7 +69,7 @@ impl<L: Link, W> Directory<L, W> {
         ConferenceState {
             conference: name.to_owned(),
             owner: entry.owner.clone(),
-            worker: self.workers.get(entry.worker).map_or(0, |table| table.id),
+            worker: self.workers.get(entry.home()).map_or(0, |table| table.id),
             locked: entry.locked,
             talkers: entry.talkers,
             endpoints,

@@ -143,7 +143,7 @@ fn it_is_not_quiet_while_something_is_on_its_way() {
     assert!(!rig.directory.is_quiet());
     for _ in 0..20 {
         rig.net.advance_to(rig.net.now().after(Duration::from_millis(1)));
-        rig.worker.turn();
+        rig.workers.iter_mut().for_each(|worker| _ = worker.turn());
         rig.directory.poll_quietly(rig.net.now());
     }
     assert_eq!(rig.answers().len(), 1);
