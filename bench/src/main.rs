@@ -85,13 +85,25 @@ fn measure_engine(options: &ladder::Options) -> ExitCode {
         eprintln!("mixminus-bench engine: core {id} cannot be used");
         return ExitCode::from(USAGE);
     }
-    let costs = ladder::run(options);
+    let results = match ladder::run(options) {
+        Ok(results) => results,
+        Err(error) => {
+            eprintln!("mixminus-bench engine: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
     if options.json {
-        print_json(&costs);
+        print_json(&ladder::Record::new(&results));
     } else {
-        print!("{}", ladder::table(&costs));
+        println!("{results}");
     }
-    ExitCode::SUCCESS
+    if let Some(folder) = &options.write
+        && let Err(error) = ladder::Record::new(&results).write(folder)
+    {
+        eprintln!("mixminus-bench engine: {error}");
+        return ExitCode::from(UNAVAILABLE);
+    }
+    verdict(results.ok())
 }
 
 fn move_packets(command: &io::Command) -> ExitCode {

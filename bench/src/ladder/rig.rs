@@ -10,17 +10,18 @@ use mixer_engine::media::{Codec, Direction, MediaPlan, RECEIVE_FORMATS_MAX, Sour
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
 
-use super::{Cost, Load};
+use super::Cost;
+use super::loads::Load;
 use crate::seed::Seed;
 use crate::sound::{FRAME, FRAME_UNITS};
 
 const PORT_FIRST: u16 = 10_000;
 /// Ticks before anything is measured: jitter buffers settle, caches warm up.
 const WARM_UP: u32 = 50;
-const TICK_NS: u64 = 20_000_000;
-const PAYLOAD_TYPE: u8 = 96;
+pub(super) const TICK_NS: u64 = 20_000_000;
+pub(super) const PAYLOAD_TYPE: u8 = 96;
 /// Packets of noise that talkers send.
-const NOISES: usize = 16;
+pub(super) const NOISES: usize = 16;
 
 /// Takes every packet; buffers rotate as a device's do.
 struct Sink {
@@ -64,7 +65,7 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(load: Load, codec: Codec) -> Self {
-        let count = load.rooms * (load.talkers + load.listeners);
+        let count = load.legs();
         let ports = u16::try_from(count).unwrap_or(u16::MAX - PORT_FIRST);
         let engine = Engine::new(EngineLimits {
             conferences: load.rooms,
@@ -154,13 +155,28 @@ impl Rig {
         });
     }
 
-    /// Runs warm-up and `ticks` ticks; the median tick is what counts.
-    pub(super) fn measure(&mut self, ticks: u32) -> Cost {
-        for _ in 0..WARM_UP {
+    /// Lets jitter buffers settle and fills the caches.
+    pub(super) fn warm_up(&mut self) {
+        self.run(WARM_UP);
+    }
+
+    /// Runs so many ticks.
+    pub(super) fn run(&mut self, ticks: u32) {
+        for _ in 0..ticks {
             self.run_tick();
         }
+    }
+
+    /// Runs warm-up and `ticks` ticks. The median tick tells the cost, the longest whether all were in time.
+    pub(super) fn measure(&mut self, ticks: u32) -> Cost {
+        self.warm_up();
         let encodes_before: u64 = self.engine.counters().encodes.iter().sum();
         let (mut receive, mut mix): (Vec<u64>, Vec<u64>) = (0..ticks).map(|_| self.run_tick()).unzip();
+        let mut whole: Vec<u64> = receive
+            .iter()
+            .zip(&mix)
+            .map(|(receive, mix)| receive + mix)
+            .collect();
         let encodes = self.engine.counters().encodes.iter().sum::<u64>() - encodes_before;
         let legs = self.legs.len() as f64;
         let (receive_ns, tick_ns) = (median(&mut receive) as f64 / legs, median(&mut mix) as f64 / legs);
@@ -171,6 +187,8 @@ impl Rig {
             total_ns: receive_ns + tick_ns,
             percent_per_1000_legs: (receive_ns + tick_ns) * 1_000.0 / TICK_NS as f64 * 100.0,
             encodes_per_tick: encodes as f64 / f64::from(ticks) / f64::from(self.load.rooms),
+            whole_p99_us: quantile(&mut whole, 99) as f64 / 1_000.0,
+            whole_longest_us: quantile(&mut whole, 100) as f64 / 1_000.0,
         }
     }
 
@@ -215,7 +233,7 @@ impl Rig {
 }
 
 /// A packet whose sequence number, timestamp and source are still to be written.
-fn packet(noise: bool, codec: Codec, seed: &mut Seed) -> Vec<u8> {
+pub(super) fn packet(noise: bool, codec: Codec, seed: &mut Seed) -> Vec<u8> {
     let mut packet = vec![0x80, PAYLOAD_TYPE];
     packet.resize(12, 0);
     packet.extend(
@@ -231,15 +249,35 @@ fn packet(noise: bool, codec: Codec, seed: &mut Seed) -> Vec<u8> {
 
 /// The mixer's own clock reads the vDSO by itself, which a program under valgrind cannot.
 #[expect(clippy::disallowed_methods, reason = "a measurement; nothing depends on it")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn median(values: &mut [u64]) -> u64 {
+pub(super) fn median(values: &mut [u64]) -> u64 {
+    quantile(values, 50)
+}
+
+/// The smallest value that `percent` of all do not exceed.
+fn quantile(values: &mut [u64], percent: usize) -> u64 {
     values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or(0)
+    let rank = (values.len() * percent).div_ceil(100);
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let mut values: Vec<u64> = (1..=200).rev().collect();
+        assert_eq!(quantile(&mut values, 99), 198);
+        assert_eq!(quantile(&mut values, 100), 200);
+        assert_eq!(median(&mut values), 100);
+        assert_eq!(quantile(&mut [], 99), 0);
+    }
 }

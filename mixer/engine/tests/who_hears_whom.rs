@@ -10,6 +10,7 @@ mod lab;
 use lab::{Lab, Noise, amplitude, decode, encode, noise, tone};
 use mixer_engine::command::{Command, Play, PlayId, PlaySource};
 use mixer_engine::counters::FrameOutcome;
+use mixer_engine::engine::EngineLimits;
 use mixer_engine::event::EventKind;
 use mixer_engine::media::Codec;
 use proptest::prelude::*;
@@ -416,6 +417,45 @@ fn encodes_are_the_formats_in_use_plus_the_contributors() {
     assert_eq!(made, [50 * (3 + 1), 50, 50]);
     assert_eq!(after.ticks - before.ticks, 50);
     assert_eq!(after.rtp_sent - before.rtp_sent, 50 * 9);
+}
+
+#[test]
+fn a_thousand_listeners_cost_one_encode_per_format_at_every_tick() {
+    let mut lab = Lab::with_limits(EngineLimits {
+        conferences: 1,
+        endpoints: 1_003,
+        port_first: lab::PORT_FIRST,
+        port_last: lab::PORT_FIRST + 1_002,
+        events: 1_024,
+        media_timeout_ms: 60_000,
+    });
+    let room = lab.add_conference(5);
+    for number in 0..1_003 {
+        let codec = [Codec::Pcmu, Codec::Pcma][number % 2];
+        let phone = lab.add(room, codec);
+        if number < 3 {
+            lab.say(phone, move |n| noise(number, n, 4_000));
+        } else {
+            lab.say(phone, |_| [0; 160]);
+        }
+    }
+    lab.run(1_000);
+    let mut before = lab.counters();
+    for tick in 0..50 {
+        lab.run(20);
+        let after = lab.counters();
+        let made: Vec<_> = after
+            .encodes
+            .iter()
+            .zip(before.encodes)
+            .map(|(after, before)| after - before)
+            .collect();
+        // One per format and one per talker: two of them have PCMU, one PCMA.
+        assert_eq!(made, [1 + 2, 1 + 1, 0], "tick {tick}");
+        assert_eq!(after.passthrough, before.passthrough, "tick {tick}");
+        assert_eq!(after.rtp_sent - before.rtp_sent, 1_003, "tick {tick}");
+        before = after;
+    }
 }
 
 #[test]

@@ -376,7 +376,8 @@ impl Lab {
 
 /// Media of the `number`th phone: dynamic numbers differ from ours on purpose.
 pub(crate) fn plan(number: usize, codec: Codec) -> MediaPlan {
-    let host = u8::try_from(number).unwrap();
+    let number = u16::try_from(number).unwrap();
+    let [network, host] = number.to_be_bytes();
     let mut receive = [None; 8];
     receive[0] = Some((0, Codec::Pcmu));
     receive[1] = Some((8, Codec::Pcma));
@@ -387,7 +388,10 @@ pub(crate) fn plan(number: usize, codec: Codec) -> MediaPlan {
         Codec::L16 => 97,
     };
     MediaPlan {
-        remote: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)), 4000 + u16::from(host)),
+        remote: SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::new(192, 0, 2 + network, host)),
+            4000 + number,
+        ),
         direction: Direction {
             send: true,
             receive: true,
