@@ -68,6 +68,8 @@ pub struct Worker<Io: PacketIo> {
     lost_told: u64,
     histograms: Option<Box<Histograms>>,
     histograms_due: Timestamp,
+    /// When the last turn ended.
+    idle_since: Timestamp,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -89,6 +91,7 @@ impl<Io: PacketIo> Worker<Io> {
             lost_told: 0,
             histograms: Some(Box::default()),
             histograms_due: origin.after(HISTOGRAM_PERIOD),
+            idle_since: origin,
         }
     }
 
@@ -242,11 +245,14 @@ impl<Io: PacketIo> Worker<Io> {
             self.next.0 += 1;
         }
         for _ in muted..run {
-            let lateness = now.since(self.next_slot_at());
+            let due_at = self.next_slot_at();
+            let lateness = now.since(due_at);
             if let Some(histograms) = &mut self.histograms {
                 histograms.record_lateness(lateness);
             }
-            self.counters.slots_late += u64::from(lateness >= Slot::LENGTH);
+            let late = lateness >= Slot::LENGTH;
+            self.counters.slots_late += u64::from(late);
+            self.counters.slots_overslept += u64::from(late && due_at > self.idle_since);
             self.engine.run_slot(self.next, now, &mut self.io);
             self.next.0 += 1;
         }
@@ -310,6 +316,7 @@ impl<Io: PacketIo> Worker<Io> {
     fn finish(&mut self, now: Timestamp, slots: u64) {
         let end = self.io.now();
         let busy = end.since(now);
+        self.idle_since = end;
         self.counters.busy_ns += u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
         self.counters.alive_ns = end.0.saturating_sub(self.origin.0);
         if slots == 0 {

@@ -121,6 +121,7 @@ impl<Io: PacketIo> Worker<Io> {
             lost_told,
             histograms: Some(Box::default()),
             histograms_due: now.after(HISTOGRAM_PERIOD),
+            idle_since: now,
         })
     }
 }

@@ -1,3 +1,4 @@
+mod admission;
 mod capacity;
 mod puppet;
 mod state;
@@ -20,6 +21,7 @@ use proptest::prelude::*;
 
 use super::entries::{Action, Place};
 use super::*;
+use crate::config::AdmissionConfig;
 use crate::control::answers::Reply;
 use crate::control::call::Body;
 use crate::control::rings::{self, WorkerEnd};
@@ -39,6 +41,10 @@ fn setup() -> Setup {
         endpoints_max: ENDPOINTS,
         worker_conferences_max: 20,
         worker_endpoints_max: ENDPOINTS,
+        admission: Marks::new(&AdmissionConfig {
+            busy_percent: 80,
+            reopen_percent: 75,
+        }),
         command_timeout: Duration::from_millis(500),
         answers: 1000,
     }
