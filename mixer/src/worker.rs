@@ -70,6 +70,8 @@ pub struct Worker<Io: PacketIo> {
     histograms_due: Timestamp,
     /// When the last turn ended.
     idle_since: Timestamp,
+    /// Boxes that this turn may still give back.
+    retire: usize,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -92,6 +94,7 @@ impl<Io: PacketIo> Worker<Io> {
             histograms: Some(Box::default()),
             histograms_due: origin.after(HISTOGRAM_PERIOD),
             idle_since: origin,
+            retire: limits::RETIRED_PER_TURN,
         }
     }
 
@@ -104,6 +107,7 @@ impl<Io: PacketIo> Worker<Io> {
     pub fn turn(&mut self) -> bool {
         let now = self.io.now();
         self.counters.turns += 1;
+        self.retire = limits::RETIRED_PER_TURN;
         let engine = &mut self.engine;
         self.io.receive(limits::RECEIVE_BUDGET, |datagram| {
             engine.handle_datagram(datagram)
@@ -161,7 +165,8 @@ impl<Io: PacketIo> Worker<Io> {
     fn take_requests(&mut self, now: Timestamp) {
         for _ in 0..limits::REQUESTS_PER_TURN {
             if !self.forward() {
-                self.counters.replies_full += 1;
+                let full = self.rings.replies.slots() <= limits::REPLY_RING_RESERVE;
+                self.counters.replies_full += u64::from(full);
                 return;
             }
             let Ok(request) = self.rings.requests.pop() else {
@@ -260,7 +265,8 @@ impl<Io: PacketIo> Worker<Io> {
         run
     }
 
-    /// Passes on what control must get, in order; false when the ring is too full to take requests.
+    /// Passes on what control must get, in order; false when requests must wait: the ring is full, or
+    /// boxes are left for the next turns.
     fn forward(&mut self) -> bool {
         let lost = self.engine.counters().events_lost;
         while self.rings.replies.slots() > limits::REPLY_RING_RESERVE {
@@ -270,7 +276,10 @@ impl<Io: PacketIo> Worker<Io> {
                 FromWorker::EventsLost(new)
             } else if let Some(event) = self.engine.poll_event() {
                 FromWorker::Event(event)
+            } else if self.engine.has_retired() && self.retire == 0 {
+                return false;
             } else if let Some((at, retired)) = self.engine.poll_retired() {
+                self.retire -= 1;
                 self.retire(at, retired)
             } else if let Some(prepared) = self.io.poll_closed() {
                 FromWorker::Released(prepared)

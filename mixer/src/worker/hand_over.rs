@@ -10,6 +10,7 @@ use super::stats::WorkerCounters;
 use super::{HISTOGRAM_PERIOD, Worker, WorkerConfig};
 use crate::control::rings::{FromWorker, WorkerEnd};
 use crate::io::{OpenFlow, PacketIo};
+use crate::limits;
 
 /// What a worker leaves behind.
 #[derive(Debug)]
@@ -122,6 +123,7 @@ impl<Io: PacketIo> Worker<Io> {
             histograms: Some(Box::default()),
             histograms_due: now.after(HISTOGRAM_PERIOD),
             idle_since: now,
+            retire: limits::RETIRED_PER_TURN,
         })
     }
 }
