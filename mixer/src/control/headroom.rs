@@ -5,7 +5,8 @@
 //! learnt from load and frames of the same intervals, so that endpoints which joined a moment ago
 //! and are not heard yet count with what they will cost. Admission closes when measured or foreseen
 //! load reaches a mark and opens again below a lower one. Work that the turns do not see (interrupts,
-//! other threads on the core) shows as slots that the worker overslept: they lower both marks.
+//! other threads on the core, a hypervisor) shows as slots that the worker overslept: they lower both
+//! marks.
 //!
 //! Loads are parts per million of one core.
 
@@ -27,13 +28,13 @@ const FORGET: u64 = 8;
 /// Load rises by half of the difference with every measurement and falls by a quarter.
 const RISE: u64 = 2;
 const FALL: u64 = 4;
-/// Marks are lowered by a tenth with every late measurement, down to one half, and raised by a
-/// hundredth with every punctual one. Parts per thousand.
-const FULL: u64 = 1_000;
-const LOWEST: u64 = 500;
-const RAISE: u64 = 10;
-/// A measurement is late when more than one slot in so many was overslept.
-const LATE_ONE_IN: u64 = 100;
+/// For every overslept slot in a hundred the marks are lowered by so many hundredths, to one half at
+/// most: below that lateness is none of our making, and refusing calls would not mend it.
+const LATENESS_WEIGHT: u64 = 4;
+/// The share of overslept slots approaches what was measured by one part in so many.
+const LATENESS_INERTIA: u64 = 8;
+/// From one overslept slot in a hundred on, refusals are put down to lateness.
+const LATE_PPM: u64 = 10_000;
 /// Shorter intervals are not judged.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Length of a frame.
@@ -138,8 +139,8 @@ pub(crate) struct Headroom {
     /// legs carried.
     learnt_load: u64,
     learnt_legs: u64,
-    /// What is left of the marks, parts per thousand.
-    trust: u64,
+    /// Smoothed share of slots that were overslept, parts per million.
+    overslept: u64,
     open: bool,
 }
 
@@ -152,7 +153,7 @@ impl Headroom {
             load: 0,
             learnt_load: 0,
             learnt_legs: 0,
-            trust: FULL,
+            overslept: 0,
             open: true,
         }
     }
@@ -176,11 +177,11 @@ impl Headroom {
             self.load - (self.load - load).div_ceil(FALL)
         };
         self.learn(load, legs_carried(&last, &now, alive_ns));
-        self.judge_lateness(&last, &now);
+        self.note_lateness(&last, &now);
         let foreseen = self.foreseen(now.endpoints);
-        if foreseen >= self.mark(self.marks.close) {
+        if foreseen >= self.lowered(self.marks.close) {
             self.open = false;
-        } else if foreseen < self.mark(self.marks.reopen) {
+        } else if foreseen < self.lowered(self.marks.reopen) {
             self.open = true;
         }
     }
@@ -191,9 +192,10 @@ impl Headroom {
     /// Why not; admission is closed from then on until enough room was measured.
     pub(crate) fn admit(&mut self, endpoints: u32) -> Result<(), Full> {
         self.open = self.has_room(endpoints);
+        let late = self.overslept >= LATE_PPM && self.foreseen(endpoints) < self.marks.close;
         if self.open {
             Ok(())
-        } else if self.trust < FULL {
+        } else if late {
             Err(Full::Late)
         } else {
             Err(Full::Busy)
@@ -202,14 +204,14 @@ impl Headroom {
 
     /// As [`Self::admit`], but only asking.
     pub(crate) fn has_room(&self, endpoints: u32) -> bool {
-        self.open && self.foreseen(endpoints.saturating_add(1)) <= self.mark(self.marks.close)
+        self.open && self.foreseen(endpoints.saturating_add(1)) <= self.lowered(self.marks.close)
     }
 
     /// For metrics and the log.
     pub(crate) fn figures(&self, endpoints: u32) -> HeadroomFigures {
         HeadroomFigures {
             load_ppm: self.foreseen(endpoints),
-            mark_ppm: self.mark(self.marks.close).min(CORE_PPM),
+            mark_ppm: self.lowered(self.marks.close).min(CORE_PPM),
             endpoint_ppm: self.cost(1),
             open: self.open,
         }
@@ -223,14 +225,11 @@ impl Headroom {
         self.learnt_legs = self.learnt_legs - self.learnt_legs / FORGET + legs_milli;
     }
 
-    fn judge_lateness(&mut self, last: &Reading, now: &Reading) {
-        let slots = now.slots.saturating_sub(last.slots);
-        let overslept = now.overslept.saturating_sub(last.overslept);
-        self.trust = if overslept.saturating_mul(LATE_ONE_IN) > slots {
-            (self.trust - self.trust / 10).max(LOWEST)
-        } else {
-            (self.trust + RAISE).min(FULL)
-        };
+    fn note_lateness(&mut self, last: &Reading, now: &Reading) {
+        let slots = now.slots.saturating_sub(last.slots).max(1);
+        let overslept = now.overslept.saturating_sub(last.overslept).min(slots);
+        let share = overslept * CORE_PPM / slots;
+        self.overslept = (self.overslept * (LATENESS_INERTIA - 1) + share) / LATENESS_INERTIA;
     }
 
     /// Load with so many endpoints, once all of them are heard.
@@ -244,12 +243,10 @@ impl Headroom {
         (endpoints * load).saturating_mul(1_000) / legs_milli
     }
 
-    fn mark(&self, whole: u64) -> u64 {
-        if self.trust < FULL {
-            whole / FULL * self.trust
-        } else {
-            whole
-        }
+    /// A mark as far as lateness leaves it.
+    fn lowered(&self, mark: u64) -> u64 {
+        let taken = (self.overslept * LATENESS_WEIGHT).min(CORE_PPM / 2);
+        mark - mark / CORE_PPM * taken - mark % CORE_PPM * taken / CORE_PPM
     }
 }
 

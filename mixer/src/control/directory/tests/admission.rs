@@ -147,13 +147,14 @@ fn a_new_conference_goes_where_there_is_room() {
 fn a_worker_that_comes_late_without_being_busy_keeps_half_of_its_mark() {
     let mut rig = Busy::new(1);
     rig.conference("c").unwrap();
+    // 20 of 100 slots; the counters are published twice a second.
     for _ in 0..20 {
-        rig.counters[0].slots_overslept += 100;
+        rig.counters[0].slots_overslept += 200;
         rig.pass(1, &[30]);
     }
     rig.endpoint("a").unwrap();
     for _ in 0..5 {
-        rig.counters[0].slots_overslept += 100;
+        rig.counters[0].slots_overslept += 200;
         rig.pass(1, &[50]);
     }
     let problem = rig.endpoint("b").unwrap_err();
