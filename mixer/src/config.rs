@@ -25,6 +25,8 @@ pub struct Config {
     pub control: ControlConfig,
     /// Capacities.
     pub limits: LimitsConfig,
+    /// Admission by measured headroom.
+    pub admission: AdmissionConfig,
     /// Prompts.
     pub prompts: PromptsConfig,
     /// Log.
@@ -182,6 +184,15 @@ pub struct LimitsConfig {
     pub media_timeout: Duration,
 }
 
+/// Section `[admission]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionConfig {
+    /// A worker that is busy for such a share of its time takes no more endpoints, percent; 100: never.
+    pub busy_percent: u32,
+    /// Below this it takes endpoints again.
+    pub reopen_percent: u32,
+}
+
 /// Section `[prompts]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptsConfig {
@@ -299,6 +310,10 @@ impl Config {
                 endpoints: 10_000,
                 media_timeout: Duration::from_millis(60_000),
             },
+            admission: AdmissionConfig {
+                busy_percent: 80,
+                reopen_percent: 75,
+            },
             prompts: PromptsConfig { folder: None },
             log: LogConfig {
                 level: LogLevel::Info,
@@ -342,6 +357,7 @@ impl Config {
             workers: reader.workers(raw.workers, defaults.workers, cores)?,
             control: reader.control(raw.control, defaults.control)?,
             limits: reader.limits(raw.limits, &defaults.limits)?,
+            admission: reader.admission(&raw.admission, defaults.admission)?,
             prompts: reader.prompts(raw.prompts)?,
             log: LogConfig {
                 level: raw.log.level.unwrap_or(defaults.log.level),
@@ -393,6 +409,9 @@ impl fmt::Display for Config {
         writeln!(f, "conferences = {}", self.limits.conferences)?;
         writeln!(f, "endpoints = {}", self.limits.endpoints)?;
         writeln!(f, "media_timeout_ms = {}", self.limits.media_timeout.as_millis())?;
+        writeln!(f, "\n[admission]")?;
+        writeln!(f, "busy_percent = {}", self.admission.busy_percent)?;
+        writeln!(f, "reopen_percent = {}", self.admission.reopen_percent)?;
         writeln!(f, "\n[prompts]")?;
         writeln!(f, "folder = {}", path(&self.prompts.folder))?;
         writeln!(f, "\n[log]")?;

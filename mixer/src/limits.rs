@@ -20,6 +20,8 @@ pub const ENGINE_EVENTS: usize = 4_096;
 
 /// Requests a worker applies in one turn at most.
 pub const REQUESTS_PER_TURN: usize = 32;
+/// Boxes of failed conferences a worker gives back in one turn at most: each closes a flow.
+pub const RETIRED_PER_TURN: usize = REQUESTS_PER_TURN;
 /// Datagrams a worker takes in one turn at most.
 pub const RECEIVE_BUDGET: u32 = 8_192;
 /// Late slots a worker catches up audibly: three ticks of 20 ms. Older ones run muted, so that no

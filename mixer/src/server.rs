@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::directory::{Directory, DirectoryState, Setup};
 use crate::control::events::EventLog;
+use crate::control::headroom::Marks;
 use crate::control::random::Random;
 use crate::control::{self, Control, Finished, HttpDirectory, Wish};
 use crate::io::inherit::{self, KeepOpen};
@@ -407,6 +408,7 @@ fn setup(config: &Config) -> Setup {
         endpoints_max: config.limits.endpoints,
         worker_conferences_max: worker_conferences(config),
         worker_endpoints_max: worker_endpoints(config),
+        admission: Marks::new(&config.admission),
         command_timeout: config.control.command_timeout,
         answers: ANSWERS,
     }

@@ -73,6 +73,10 @@ pub struct Worker<Io: PacketIo> {
     lost_told: u64,
     histograms: Option<Box<Histograms>>,
     histograms_due: Timestamp,
+    /// When the last turn ended.
+    idle_since: Timestamp,
+    /// Boxes that this turn may still give back.
+    retire: usize,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -105,6 +109,8 @@ impl<Io: PacketIo> Worker<Io> {
             lost_told: 0,
             histograms: Some(Box::default()),
             histograms_due: now.after(HISTOGRAM_PERIOD),
+            idle_since: now,
+            retire: limits::RETIRED_PER_TURN,
         }
     }
 
@@ -117,6 +123,7 @@ impl<Io: PacketIo> Worker<Io> {
     pub fn turn(&mut self) -> bool {
         let now = self.io.now();
         self.counters.turns += 1;
+        self.retire = limits::RETIRED_PER_TURN;
         let engine = &mut self.engine;
         self.io.receive(limits::RECEIVE_BUDGET, |datagram| {
             engine.handle_datagram(datagram)
@@ -174,7 +181,8 @@ impl<Io: PacketIo> Worker<Io> {
     fn take_requests(&mut self, now: Timestamp) {
         for _ in 0..limits::REQUESTS_PER_TURN {
             if !self.forward() {
-                self.counters.replies_full += 1;
+                let full = self.rings.replies.slots() <= limits::REPLY_RING_RESERVE;
+                self.counters.replies_full += u64::from(full);
                 return;
             }
             let Ok(request) = self.rings.requests.pop() else {
@@ -260,11 +268,14 @@ impl<Io: PacketIo> Worker<Io> {
             self.next.0 += 1;
         }
         for _ in muted..run {
-            let lateness = now.since(self.next_slot_at());
+            let due_at = self.next_slot_at();
+            let lateness = now.since(due_at);
             if let Some(histograms) = &mut self.histograms {
                 histograms.record_lateness(lateness);
             }
-            self.counters.slots_late += u64::from(lateness >= Slot::LENGTH);
+            let late = lateness >= Slot::LENGTH;
+            self.counters.slots_late += u64::from(late);
+            self.counters.slots_overslept += u64::from(late && due_at > self.idle_since);
             self.exchange.carry_in(&mut self.engine);
             self.engine.run_slot(self.next, now, &mut self.io);
             self.exchange.carry_out(&mut self.engine);
@@ -274,7 +285,8 @@ impl<Io: PacketIo> Worker<Io> {
         run
     }
 
-    /// Passes on what control must get, in order; false when the ring is too full to take requests.
+    /// Passes on what control must get, in order; false when requests must wait: the ring is full, or
+    /// boxes are left for the next turns.
     fn forward(&mut self) -> bool {
         let lost = self.engine.counters().events_lost;
         while self.rings.replies.slots() > limits::REPLY_RING_RESERVE {
@@ -284,7 +296,10 @@ impl<Io: PacketIo> Worker<Io> {
                 FromWorker::EventsLost(new)
             } else if let Some(event) = self.engine.poll_event() {
                 FromWorker::Event(event)
+            } else if self.engine.has_retired() && self.retire == 0 {
+                return false;
             } else if let Some((at, retired)) = self.engine.poll_retired() {
+                self.retire -= 1;
                 self.retire(at, retired)
             } else if let Some(prepared) = self.io.poll_closed() {
                 FromWorker::Released(prepared)
@@ -330,6 +345,7 @@ impl<Io: PacketIo> Worker<Io> {
     fn finish(&mut self, now: Timestamp, slots: u64) {
         let end = self.io.now();
         let busy = end.since(now);
+        self.idle_since = end;
         self.counters.busy_ns += u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
         self.counters.alive_ns = end.0.saturating_sub(self.origin.0);
         if slots == 0 {

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 
 use control::http::{connect, request};
 use control::phones::{ALL, matrix, three_phones};
-use control::{Mixer, eventually, media};
+use control::{Mixer, eventually, media, random_ports};
 use mixer::config::Token;
 use serde_json::{Value, json};
 
@@ -338,6 +338,60 @@ fn connections_are_capped_and_slow_ones_do_not_hold_others_up() {
         let mut text = String::new();
         let _ = stream.read_to_string(&mut text);
         text.starts_with("HTTP/1.1 200")
+    });
+}
+
+#[test]
+fn a_worker_without_headroom_refuses_with_a_time_and_takes_endpoints_again() {
+    // At 12 %, 240 endpoints of which nothing is known yet are too many.
+    let mixer = Mixer::with(|config| {
+        config.admission.busy_percent = 12;
+        config.admission.reopen_percent = 11;
+        config.limits.endpoints = 500;
+        config.io.ports = random_ports(1_000);
+    });
+    let put = |number: u32| {
+        let path = format!("/v1/conferences/c/endpoints/e{number}");
+        mixer.send("PUT", &path, &json!({"command": mixer.id()}))
+    };
+    let refused = || {
+        let page = mixer.metrics();
+        let line = |line: &&str| line.starts_with("mixminus_admission_refused_total{");
+        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap();
+        page.lines().filter(line).map(count).sum::<u32>()
+    };
+    eventually("a conference is admitted", || {
+        let body = json!({"command": mixer.id(), "owner": "test"});
+        mixer.send("PUT", "/v1/conferences/c", &body).status == 200
+    });
+    let before = refused();
+    let (number, answer) = (0..500)
+        .map(|number| (number, put(number)))
+        .find(|(_, answer)| answer.status != 200)
+        .expect("nothing was refused");
+    assert!(number <= 240, "{number}");
+    assert_eq!(
+        (answer.status, &answer.json()["type"]),
+        (503, &json!("no_headroom"))
+    );
+    let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((4..12).contains(&seconds), "{seconds}");
+    assert_eq!(answer.json()["retry_after_s"], seconds);
+    assert_eq!(refused(), before + 1);
+    assert!(
+        mixer
+            .metrics()
+            .contains("mixminus_admission_open{worker=\"0\"} 0\n")
+    );
+    // Who is there is served; the place of one who has gone is free for others.
+    if number > 0 {
+        let path = "/v1/conferences/c/endpoints/e0/commands";
+        mixer.done("POST", path, json!({"verb": "mute", "on": true}));
+    }
+    mixer.done("DELETE", "/v1/conferences/c", Value::Null);
+    eventually("endpoints are admitted again", || {
+        let body = json!({"command": mixer.id(), "owner": "test"});
+        mixer.send("PUT", "/v1/conferences/c", &body).status == 200 && put(500).status == 200
     });
 }
 

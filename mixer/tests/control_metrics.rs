@@ -29,7 +29,7 @@ fn samples(page: &str) -> BTreeMap<String, f64> {
 }
 
 /// What rises when all that [`provoke`] does has happened.
-const RISING: [&str; 41] = [
+const RISING: [&str; 42] = [
     "mixminus_conferences",
     "mixminus_endpoints{state=\"no_media\"}",
     "mixminus_endpoints{state=\"waiting\"}",
@@ -62,6 +62,7 @@ const RISING: [&str; 41] = [
     "mixminus_tick_duration_seconds_bucket{worker=\"0\",le=\"+Inf\"}",
     "mixminus_tick_lateness_seconds_count{worker=\"0\"}",
     "mixminus_tick_lateness_seconds_bucket{worker=\"0\",le=\"+Inf\"}",
+    "mixminus_admission_load_ratio{worker=\"0\"}",
     "mixminus_rtp_ports{state=\"resting\"}",
     "mixminus_events_total",
     "mixminus_event_readers",

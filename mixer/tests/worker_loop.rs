@@ -2,17 +2,20 @@
 
 mod stage;
 
-use mixer::control::rings::{FromWorker, IoChange};
+use mixer::control::rings::{self, FromWorker, IoChange, Request};
 use mixer::io::PacketIo;
-use mixer::io::sim::{Impairment, SimConfig, SimPrepared};
+use mixer::io::sim::{Impairment, SimConfig, SimNet, SimPrepared};
+use mixer::io::tap::Tap;
+use mixer::worker::exchange::Exchange;
+use mixer::worker::{Worker, WorkerConfig, WorkerId};
 use mixer_engine::command::{
     Command, ConferenceIndex, EndpointIndex, Play, PlayId, PlaySource, Refusal, Retired,
 };
-use mixer_engine::engine::{Endpoint, EndpointSetup};
+use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, EngineLimits};
 use mixer_engine::event::EventKind;
 use mixer_engine::packet::FlowId;
-use mixer_engine::time::Slot;
-use stage::{Stage, add, assert_continuous, local};
+use mixer_engine::time::{Slot, Timestamp};
+use stage::{PORT_FIRST, Stage, add, assert_continuous, local};
 use std::time::Duration;
 
 /// A conference of two talkers that has run for `milliseconds`.
@@ -42,6 +45,25 @@ fn done(stage: &Stage) -> Vec<Done> {
         | FromWorker::Histograms(_) => None,
     };
     stage.replies.iter().filter_map(outcome).collect()
+}
+
+/// The command that adds an endpoint whose conference fails with its first tick, and its flow.
+fn planted(conference: u32, at: u32) -> (Command, IoChange<SimPrepared>) {
+    let setup = EndpointSetup {
+        local_port: local(at).port(),
+        ssrc: 5,
+        sequence: 0,
+        timestamp: 0,
+        media: None,
+        slots: 16,
+    };
+    let (_, io) = add(conference, at);
+    let command = Command::AddEndpoint {
+        conference: ConferenceIndex(conference),
+        at: EndpointIndex(at),
+        endpoint: Endpoint::with_planted_failure(setup),
+    };
+    (command, io)
 }
 
 fn beep(id: u32) -> Play {
@@ -211,25 +233,8 @@ fn a_failed_conference_is_told_comes_back_in_boxes_and_loses_its_flows() {
     stage.add_conference(1, 3);
     stage.add_endpoint(1, 4, true);
     stage.run(1);
-    let (_, io) = add(1, 5);
-    let setup = EndpointSetup {
-        local_port: local(5).port(),
-        ssrc: 5,
-        sequence: 0,
-        timestamp: 0,
-        media: None,
-        slots: 16,
-    };
-    let endpoint = Endpoint::with_planted_failure(setup);
-    let (conference, at) = (ConferenceIndex(1), EndpointIndex(5));
-    stage.send(
-        Command::AddEndpoint {
-            conference,
-            at,
-            endpoint,
-        },
-        io,
-    );
+    let (command, io) = planted(1, 5);
+    stage.send(command, io);
     stage.replies.clear();
     stage.run(100);
     let mut order = Vec::new();
@@ -269,6 +274,45 @@ fn a_failed_conference_is_told_comes_back_in_boxes_and_loses_its_flows() {
     stage.add_endpoint(1, 4, false);
     stage.run(1);
     assert!(done(&stage).iter().all(|(_, _, result, _)| result.is_ok()));
+}
+
+#[test]
+fn the_boxes_of_a_large_failed_conference_come_back_turn_by_turn_and_in_order() {
+    let mut stage = Stage::new(&SimConfig::default());
+    stage.add_conference(0, 0);
+    for at in 0..49 {
+        stage.add_endpoint(0, at, false);
+    }
+    stage.run(3);
+    let (command, io) = planted(0, 50);
+    stage.send(command, io);
+    while !stage
+        .replies
+        .iter()
+        .any(|reply| matches!(reply, FromWorker::Retired { .. }))
+    {
+        stage.replies.clear();
+        stage.run(1);
+    }
+    let retired = |stage: &Stage| {
+        let is = |reply: &&FromWorker<SimPrepared>| matches!(reply, FromWorker::Retired { .. });
+        stage.replies.iter().filter(is).count()
+    };
+    assert_eq!(retired(&stage), 32);
+    // A command of the next turn is answered when all of them are back.
+    stage.remove_endpoint(3);
+    stage.run(2);
+    assert_eq!(retired(&stage), 51);
+    assert!(
+        matches!(stage.replies.last(), Some(FromWorker::Done { outcome, .. }) if outcome.result == Err(Refusal::NotFound)),
+        "{:?}",
+        stage.replies.last()
+    );
+    let worker = stage.control.stats().read().worker;
+    assert_eq!(
+        (worker.endpoints, worker.conferences, worker.replies_full),
+        (0, 0, 0)
+    );
 }
 
 #[test]
@@ -356,6 +400,64 @@ fn a_short_stall_is_caught_up_without_a_gap() {
         (worker.slots, worker.slots_late, worker.slots_skipped),
         (1_555, 55, 0)
     );
+    assert_eq!(worker.slots_overslept, 55);
+}
+
+/// A capture file that takes 1.2 ms for every piece that is written to it.
+struct SlowFile(SimNet);
+
+impl std::io::Write for SlowFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0
+            .advance_to(self.0.now().after(Duration::from_micros(1_200)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_worker_that_is_late_by_its_own_work_has_not_overslept() {
+    let net = SimNet::new(&SimConfig::default());
+    let (mut control, end) = rings::pair(16, 4_096);
+    let config = WorkerConfig {
+        id: WorkerId(0),
+        core: None,
+        spin: false,
+        origin: None,
+        engine: EngineLimits {
+            conferences: 1,
+            endpoints: 1,
+            port_first: PORT_FIRST,
+            port_last: PORT_FIRST + 1,
+            events: 16,
+            media_timeout_ms: 60_000,
+        },
+    };
+    let io = Tap::new(net.attach(1), SlowFile(net.clone())).unwrap();
+    let mut worker = Worker::new(&config, io, end, Exchange::alone());
+    let conference = Conference::new(ConferenceSetup {
+        phase: 0,
+        talkers: None,
+    });
+    let at = ConferenceIndex(0);
+    let add_conference = (Command::AddConference { at, conference }, IoChange::None);
+    for (id, (command, io)) in [(1, add_conference), (2, add(0, 0))] {
+        control.send(Request { id, command, io }).unwrap();
+    }
+    while net.now() < Timestamp(1_000_000_000) {
+        assert!(worker.turn() && worker.wait());
+    }
+    let stats = control.stats().read();
+    assert!(stats.engine.rtp_sent > 40, "{stats:?}");
+    assert!(stats.worker.slots_late > 100, "{stats:?}");
+    assert_eq!(stats.worker.slots_overslept, 0);
+    net.advance_to(net.now().after(Duration::from_millis(5)));
+    worker.turn();
+    let overslept = control.stats().read().worker.slots_overslept;
+    assert!((4..=5).contains(&overslept), "{overslept}");
 }
 
 #[test]

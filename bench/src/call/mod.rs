@@ -87,6 +87,9 @@ pub struct Options {
     /// Measure delay only, for all of `--seconds`
     #[arg(long)]
     pub delay: bool,
+    /// Calls refused with 503 and Retry-After are counted, not failed; who came up is judged
+    #[arg(long)]
+    pub overload: bool,
     /// Seed of tones, phases and RTP start values
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

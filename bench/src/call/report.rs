@@ -22,6 +22,8 @@ pub struct Report {
     pub legs: usize,
     /// Legs that came up.
     pub answered: usize,
+    /// Legs refused with 503 and Retry-After, when that is what was to be seen.
+    pub refused: usize,
     /// Conferences.
     pub conferences: usize,
     /// Talkers in all.
@@ -114,7 +116,7 @@ impl Report {
     /// Fills in verdict and reasons from everything else.
     pub fn conclude(&mut self, limits: &Limits) {
         let mut reasons = self.beyond(limits);
-        if !self.call_failures.is_empty() || self.answered < self.legs {
+        if !self.call_failures.is_empty() || self.answered + self.refused < self.legs {
             reasons.push(format!(
                 "{} of {} calls came up and stayed",
                 self.answered, self.legs
@@ -201,6 +203,9 @@ impl Display for Report {
             "calls       {} of {} up, {} conferences, {} talkers, {} s, seed {}",
             self.answered, self.legs, self.conferences, self.talkers, self.seconds, self.seed
         )?;
+        if self.refused > 0 {
+            writeln!(f, "refused     {} with 503 and Retry-After", self.refused)?;
+        }
         writeln!(
             f,
             "set-up      INVITE to 200 p50 {:.1} ms, p99 {:.1} ms; {} retransmissions, {} strays",

@@ -368,10 +368,11 @@ fn summarise(
     measured: Measured,
     base: Vec<u64>,
 ) -> Report {
+    let refused = refused(options, stage);
     let hearing = if options.delay {
         judge(options.codec, &[])
     } else {
-        judged(options, plan, recordings)
+        judged(options, plan, recordings, &refused)
     };
     let server: Vec<Usage> = measured
         .before
@@ -386,7 +387,12 @@ fn summarise(
         .enumerate()
         .filter_map(|(index, leg)| match &leg.call {
             CallState::Failed(why) => Some(format!("leg {index}: {why}")),
-            CallState::Waiting | CallState::Calling | CallState::Up | CallState::Closed => None,
+            CallState::NoRoom(why) if !options.overload => Some(format!("leg {index}: {why}")),
+            CallState::NoRoom(_)
+            | CallState::Waiting
+            | CallState::Calling
+            | CallState::Up
+            | CallState::Closed => None,
         });
     let ms = |quantile| stage.setup.value_at_quantile(quantile) as f64 / 1_000.0;
     let (sip_retransmissions, sip_strays) = stage.sip_counters();
@@ -395,6 +401,7 @@ fn summarise(
         reasons: Vec::new(),
         legs: options.legs as usize,
         answered,
+        refused: refused.iter().filter(|refused| **refused).count(),
         conferences: options.conferences as usize,
         talkers: plan.sources.iter().flatten().count(),
         seconds: options.seconds,
@@ -419,10 +426,22 @@ fn summarise(
     }
 }
 
-fn judged(options: &Options, plan: &Plan, recordings: &[Recording]) -> super::judge::Verdict {
+/// Which legs had to be refused and were. They neither hear nor are heard.
+fn refused(options: &Options, stage: &Stage<impl PacketIo>) -> Vec<bool> {
+    let no_room = |leg: &Leg| options.overload && matches!(leg.call, CallState::NoRoom(_));
+    stage.legs.iter().map(no_room).collect()
+}
+
+fn judged(
+    options: &Options,
+    plan: &Plan,
+    recordings: &[Recording],
+    refused: &[bool],
+) -> super::judge::Verdict {
     let legs: Vec<Heard<'_>> = recordings
         .iter()
         .enumerate()
+        .filter(|(leg, _)| !refused[*leg])
         .map(|(leg, recording)| Heard {
             leg,
             conference: plan.conference[leg],

@@ -42,6 +42,8 @@ pub enum CallState {
     Up,
     /// Over as it should be.
     Closed,
+    /// Refused with 503 and Retry-After.
+    NoRoom(String),
     /// Failed, or ended by the server.
     Failed(String),
 }
@@ -296,6 +298,9 @@ impl<Io: PacketIo> Stage<Io> {
             Happening::Failed { leg, why } => {
                 self.legs[leg].sender.stop();
                 self.legs[leg].call = CallState::Failed(why);
+            }
+            Happening::NoRoom { leg, why } => {
+                self.legs[leg].call = CallState::NoRoom(why);
             }
             Happening::EndedByServer { leg } => {
                 self.legs[leg].sender.stop();

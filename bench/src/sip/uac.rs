@@ -40,6 +40,13 @@ pub enum Happening {
         /// Status or cause, one line.
         why: String,
     },
+    /// The server has no room: 503 with a time to come back (RFC 3261 21.5.4).
+    NoRoom {
+        /// Which leg.
+        leg: usize,
+        /// Status and time, one line.
+        why: String,
+    },
     /// The server hung up.
     EndedByServer {
         /// Which leg.
@@ -260,9 +267,12 @@ impl Uac {
             call.ack = self.ends.request(&refused, Method::Ack, &call.branch, None);
             call.phase = Phase::Over;
             self.out.push_back(call.ack.clone());
-            self.happened.push_back(Happening::Failed {
-                leg,
-                why: refusal(response),
+            let why = refusal(response);
+            let no_room = response.status_code.code() == 503 && retry_after(response).is_some();
+            self.happened.push_back(if no_room {
+                Happening::NoRoom { leg, why }
+            } else {
+                Happening::Failed { leg, why }
             });
             return;
         }

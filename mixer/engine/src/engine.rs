@@ -162,6 +162,12 @@ impl Engine {
         self.retired.poll()
     }
 
+    /// Whether [`Self::poll_retired`] has any.
+    #[must_use]
+    pub fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     /// Counters since the start.
     #[must_use]
     pub fn counters(&self) -> &Counters {

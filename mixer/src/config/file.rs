@@ -9,8 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    BackendChoice, ConfigError, ControlConfig, IoConfig, LimitsConfig, LogFormat, LogLevel, PortRange,
-    PromptsConfig, Token, WorkersConfig, XdpMode,
+    AdmissionConfig, BackendChoice, ConfigError, ControlConfig, IoConfig, LimitsConfig, LogFormat, LogLevel,
+    PortRange, PromptsConfig, Token, WorkersConfig, XdpMode,
 };
 use crate::placement;
 
@@ -21,6 +21,7 @@ pub(super) struct RawConfig {
     pub(super) workers: RawWorkers,
     pub(super) control: RawControl,
     pub(super) limits: RawLimits,
+    pub(super) admission: RawAdmission,
     pub(super) prompts: RawPrompts,
     pub(super) log: RawLog,
 }
@@ -61,6 +62,13 @@ pub(super) struct RawLimits {
     pub(super) conferences: Option<Spanned<i64>>,
     pub(super) endpoints: Option<Spanned<i64>>,
     pub(super) media_timeout_ms: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAdmission {
+    pub(super) busy_percent: Option<Spanned<i64>>,
+    pub(super) reopen_percent: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -311,6 +319,39 @@ impl Reader<'_> {
             )?,
             endpoints: self.bounded("limits.endpoints", raw.endpoints, default.endpoints, 1..=32_256)?,
             media_timeout: Duration::from_millis(timeout_ms.unsigned_abs()),
+        })
+    }
+
+    /// Without `reopen_percent` the distance between the marks is that of the defaults.
+    pub(super) fn admission(
+        &self,
+        raw: &RawAdmission,
+        default: AdmissionConfig,
+    ) -> Result<AdmissionConfig, ConfigError> {
+        let busy_percent = self.bounded(
+            "admission.busy_percent",
+            raw.busy_percent.clone(),
+            default.busy_percent,
+            2..=100,
+        )?;
+        let usual = busy_percent * default.reopen_percent / default.busy_percent;
+        let reopen_percent = self.bounded(
+            "admission.reopen_percent",
+            raw.reopen_percent.clone(),
+            usual,
+            1..=99,
+        )?;
+        if reopen_percent >= busy_percent {
+            let problem = format!(
+                "admission.reopen_percent = {reopen_percent} is not below admission.busy_percent = {busy_percent}"
+            );
+            let written = raw.reopen_percent.as_ref().or(raw.busy_percent.as_ref());
+            let remedy = "choose a lower one, or leave it out";
+            return Err(self.fail(written.map(Spanned::span), problem, remedy));
+        }
+        Ok(AdmissionConfig {
+            busy_percent,
+            reopen_percent,
         })
     }
 

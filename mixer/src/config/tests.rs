@@ -42,6 +42,17 @@ fn the_printed_configuration_reads_back_equal() {
 }
 
 #[test]
+fn a_mark_moves_the_other_one_along() {
+    for busy in 2..=100 {
+        let admission = parse(&format!("[admission]\nbusy_percent = {busy}"))
+            .unwrap()
+            .admission;
+        assert_eq!(admission.busy_percent, busy);
+        assert!((1..busy).contains(&admission.reopen_percent), "{admission:?}");
+    }
+}
+
+#[test]
 fn default_core_follows_the_machine() {
     assert_eq!(Config::defaults(&[0, 1, 2]).workers.cores, [1]);
     assert_eq!(Config::defaults(&[0]).workers.cores, [0]);
@@ -49,7 +60,7 @@ fn default_core_follows_the_machine() {
 }
 
 /// A text, and what its error must say: place, problem, remedy.
-const MISTAKES: [(&str, &str, &str, &str); 25] = [
+const MISTAKES: [(&str, &str, &str, &str); 27] = [
     ("[io]\nbackendd = 'auto'", "m.toml:2", "backendd", "spelling"),
     ("\n[what]\n", "m.toml:2", "what", "spelling"),
     (
@@ -152,6 +163,18 @@ const MISTAKES: [(&str, &str, &str, &str); 25] = [
         "m.toml:2",
         "media_timeout_ms = -5",
         "100 to 3600000",
+    ),
+    (
+        "[admission]\nbusy_percent = 101",
+        "m.toml:2",
+        "busy_percent = 101",
+        "2 to 100",
+    ),
+    (
+        "[admission]\nbusy_percent = 70\nreopen_percent = 70",
+        "m.toml:3",
+        "not below",
+        "choose a lower one",
     ),
     (
         "[prompts]\nfolder = '/nonexistent'",

@@ -6,6 +6,7 @@
 //! [`Directory::ready`] gives out. Per worker the rings keep order, so a request may follow another
 //! before that one's outcome: "add endpoint" right after "add conference" is fine.
 
+mod admission;
 mod create;
 mod entries;
 mod outcome;
@@ -28,6 +29,7 @@ use mixer_engine::time::Timestamp;
 use super::answers::{Answer, Answers, Begin};
 use super::call::Call;
 use super::events::EventLog;
+use super::headroom::{Full, Headroom, Marks};
 use super::ports::PortPool;
 use super::random::Random;
 use super::rings::{ControlEnd, FromWorker, IoChange, Request};
@@ -39,6 +41,7 @@ use crate::prompts::Prompts;
 use crate::worker::WorkerHandle;
 use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, WorkerTable};
 
+pub(crate) use admission::AdmissionFigures;
 pub(crate) use state::DirectoryState;
 pub(crate) use view::{ENDPOINT_STATES, Figures};
 
@@ -91,6 +94,8 @@ pub(crate) struct Setup {
     pub(crate) worker_conferences_max: u32,
     /// Endpoints of one worker at most.
     pub(crate) worker_endpoints_max: u32,
+    /// Loads at which a worker takes no more endpoints and takes them again.
+    pub(crate) admission: Marks,
     /// A waiter is told `timeout` after so long.
     pub(crate) command_timeout: Duration,
     /// Finished commands remembered.
@@ -117,6 +122,10 @@ pub(crate) struct Directory<L: Link, W> {
     ready: Vec<(W, Answer)>,
     /// Removals that may still be sent in the millisecond that began at the time.
     removals: (Timestamp, usize),
+    /// When headroom was measured last.
+    measured: Timestamp,
+    /// Refusals for want of headroom.
+    refused: [u64; Full::ALL.len()],
 }
 
 impl<L: Link, W> std::fmt::Debug for Directory<L, W> {
@@ -157,6 +166,7 @@ impl<L: Link, W> Directory<L, W> {
             snapshot_due: Timestamp(0),
             histograms: TickHistograms::default(),
             lost_events: false,
+            headroom: Headroom::new(setup.admission),
         };
         let workers = workers.into_iter().enumerate().map(table).collect();
         let answers = Answers::new(setup.answers);
@@ -177,6 +187,8 @@ impl<L: Link, W> Directory<L, W> {
             events,
             ready: Vec::new(),
             removals: (Timestamp(0), 0),
+            measured: Timestamp(0),
+            refused: [0; Full::ALL.len()],
         }
     }
 
@@ -199,13 +211,15 @@ impl<L: Link, W> Directory<L, W> {
         }
     }
 
-    /// Takes what the workers tell, paces removals, asks for statistics and ends what is overdue.
+    /// Takes what the workers tell, paces removals, asks for statistics, measures headroom and ends
+    /// what is overdue.
     pub(crate) fn poll(&mut self, now: Timestamp) {
         for worker in 0..self.workers.len() {
             self.drain(now, worker);
         }
         self.pace_removals(now);
         self.ask_for_snapshots(now);
+        self.measure_headroom(now);
         for waiter in self.answers.expire(now) {
             let detail = "the worker has not answered in time; repeat the command with the same id";
             self.ready

@@ -8,6 +8,7 @@ pub mod answers;
 pub mod call;
 pub(crate) mod directory;
 pub mod events;
+pub(crate) mod headroom;
 mod http;
 mod ports;
 mod pump;

@@ -11,6 +11,7 @@ use super::histogram::{Buckets, REQUEST_BOUNDS_NS};
 use super::table::{self, Metric};
 use crate::control::call::CallKind;
 use crate::control::directory::{ENDPOINT_STATES, Figures};
+use crate::control::headroom::{Full, HeadroomFigures};
 use crate::io::IoCounters;
 use crate::io::report::IoReport;
 use crate::worker::stats::StatsSnapshot;
@@ -208,10 +209,35 @@ impl Exporter {
             by_worker(|(_, _, stats)| stats.worker.slots_late),
         );
         page.many(
+            &table::SLOTS_OVERSLEPT,
+            by_worker(|(_, _, stats)| stats.worker.slots_overslept),
+        );
+        page.many(
             &table::SLOTS_SKIPPED,
             by_worker(|(_, _, stats)| stats.worker.slots_skipped),
         );
+        admission(page, figures, &names);
     }
+}
+
+fn admission(page: &mut Page, figures: &Figures, workers: &[String]) {
+    let mut gauge = |metric, parts_per_million: fn(&HeadroomFigures) -> u64| {
+        page.family(metric);
+        for (name, headroom) in workers.iter().zip(&figures.admission.workers) {
+            page.sample(metric, &[name], ratio(parts_per_million(headroom), 1_000_000));
+        }
+    };
+    gauge(&table::ADMISSION_OPEN, |of| u64::from(of.open) * 1_000_000);
+    gauge(&table::ADMISSION_LOAD, |of| of.load_ppm);
+    gauge(&table::ADMISSION_MARK, |of| of.mark_ppm);
+    gauge(&table::ADMISSION_ENDPOINT, |of| of.endpoint_ppm);
+    page.many(
+        &table::ADMISSION_REFUSED,
+        Full::ALL
+            .map(Full::name)
+            .into_iter()
+            .zip(figures.admission.refused),
+    );
 }
 
 /// What the backend counts besides the workers. Without AF_XDP its families are empty.
@@ -361,6 +387,7 @@ fn braces(metric: &Metric, values: &[&str], bound: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::directory::AdmissionFigures;
     use crate::metrics::histogram::TickHistograms;
 
     fn figures() -> Figures {
@@ -371,6 +398,15 @@ mod tests {
         stats.engine.dropped[DropReason::Truncated as usize] = 4;
         Figures {
             workers: vec![(0, true, stats, TickHistograms::default())],
+            admission: AdmissionFigures {
+                refused: [7, 9],
+                workers: vec![HeadroomFigures {
+                    load_ppm: 250_000,
+                    mark_ppm: 720_000,
+                    endpoint_ppm: 210,
+                    open: true,
+                }],
+            },
             ..Figures::default()
         }
     }
@@ -432,6 +468,7 @@ mod tests {
             &mut stats.io.socket_errors,
             &mut stats.io.completion_overflow,
             &mut stats.worker.slots_late,
+            &mut stats.worker.slots_overslept,
             &mut stats.worker.slots_skipped,
             &mut stats.io.handed_over,
         ] {
@@ -485,6 +522,24 @@ mod tests {
             busy(&exporter.page(&figures, &requests, 0, &IoReport::default())),
             0.75
         );
+    }
+
+    #[test]
+    fn admission_reaches_the_page() {
+        let page = Exporter::default().page(&figures(), &RequestCounters::default(), 0, &IoReport::default());
+        for line in [
+            "mixminus_admission_open{worker=\"0\"} 1",
+            "mixminus_admission_load_ratio{worker=\"0\"} 0.25",
+            "mixminus_admission_mark_ratio{worker=\"0\"} 0.72",
+            "mixminus_admission_endpoint_ratio{worker=\"0\"} 0.00021",
+            "mixminus_admission_refused_total{reason=\"busy\"} 7",
+            "mixminus_admission_refused_total{reason=\"late\"} 9",
+        ] {
+            assert!(
+                page.lines().any(|other| other == line),
+                "{line} is missing in\n{page}"
+            );
+        }
     }
 
     #[test]

@@ -103,8 +103,25 @@ metrics! {
         "1 while the worker runs."; "0: its conferences are lost, restart the mixer";
     SLOTS_LATE = "slots_late_total" Counter ["worker"]
         "1 ms slots run a whole slot or more late."; "steady rise: the core is shared or overloaded";
+    SLOTS_OVERSLEPT = "slots_overslept_total" Counter ["worker"]
+        "Late slots that came due while the worker waited.";
+        "more than 1 in 100: something else uses the core, and admission lowers its mark";
     SLOTS_SKIPPED = "slots_skipped_total" Counter ["worker"]
         "1 ms slots never run because the worker stood still."; "any: something held the core for 60 ms";
+    ADMISSION_OPEN = "admission_open" Gauge ["worker"]
+        "1 while a worker takes new endpoints, 0 while it refuses them for want of headroom.";
+        "0 for minutes: this mixer is full, see docs/operations.md";
+    ADMISSION_LOAD = "admission_load_ratio" Gauge ["worker"]
+        "Load of a worker, measured or foreseen with all endpoints heard, whichever is higher; 1 is its whole core.";
+        "near admission_mark_ratio: new calls are about to be refused";
+    ADMISSION_MARK = "admission_mark_ratio" Gauge ["worker"]
+        "Load at which a worker takes no more endpoints.";
+        "below admission.busy_percent: the worker overslept slots, something else uses its core";
+    ADMISSION_ENDPOINT = "admission_endpoint_ratio" Gauge ["worker"]
+        "Share of a core that one endpoint is taken to cost, learnt from 100 endpoints on."; "";
+    ADMISSION_REFUSED = "admission_refused_total" Counter ["reason"]
+        "Conferences and endpoints refused for want of headroom: busy, or late (the mark was lowered).";
+        "any: callers hear 503";
     HANDOFF = "handoff_packets_total" Counter []
         "Packets that came to a worker that does not own them."; "steady rise: fix NIC steering";
     EVENTS_LOST = "events_lost_total" Counter []

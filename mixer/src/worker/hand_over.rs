@@ -11,6 +11,7 @@ use super::stats::WorkerCounters;
 use super::{HISTOGRAM_PERIOD, Worker, WorkerConfig};
 use crate::control::rings::{FromWorker, WorkerEnd};
 use crate::io::{OpenFlow, PacketIo};
+use crate::limits;
 
 /// What a worker leaves behind.
 #[derive(Debug)]
@@ -125,6 +126,8 @@ impl<Io: PacketIo> Worker<Io> {
             lost_told,
             histograms: Some(Box::default()),
             histograms_due: now.after(HISTOGRAM_PERIOD),
+            idle_since: now,
+            retire: limits::RETIRED_PER_TURN,
         })
     }
 }

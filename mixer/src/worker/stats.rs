@@ -16,6 +16,10 @@ pub struct WorkerCounters {
     pub slots: u64,
     /// Slots run a whole slot or more after their due time.
     pub slots_late: u64,
+    /// Late slots that came due while the worker waited: not its own work made them late, but whatever
+    /// had its core. Begins anew with an upgrade.
+    #[serde(skip)]
+    pub slots_overslept: u64,
     /// Slots run muted or left out, because the worker stood still for too long.
     pub slots_skipped: u64,
     /// Nanoseconds spent in turns, that is not waiting.
@@ -107,7 +111,7 @@ twin! {
 
 twin! {
     WorkerCells of WorkerCounters {
-        turns, slots, slots_late, slots_skipped, busy_ns, alive_ns, requests, replies_full,
+        turns, slots, slots_late, slots_overslept, slots_skipped, busy_ns, alive_ns, requests, replies_full,
         endpoints, conferences,
     }
 }

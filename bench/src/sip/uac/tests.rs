@@ -125,6 +125,17 @@ fn a_refusal_is_acknowledged_in_its_own_transaction_and_told() {
 }
 
 #[test]
+fn no_room_with_a_time_to_come_back_is_told_apart() {
+    let (mut uac, invite) = called(Transport::Udp);
+    let refused = "503 Service Unavailable\r\nRetry-After: 9";
+    uac.handle(at(5), &answer(&invite, refused, ""));
+    let Some(Happening::NoRoom { leg: 4, why }) = uac.poll_happening() else {
+        panic!("not told")
+    };
+    assert!(why.contains("503") && why.contains('9'), "{why}");
+}
+
+#[test]
 fn a_call_without_usable_sdp_is_acknowledged_and_hung_up() {
     let (mut uac, invite) = called(Transport::Udp);
     uac.handle(at(5), &answer(&invite, "200 OK", ""));

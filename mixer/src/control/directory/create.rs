@@ -88,8 +88,7 @@ impl<L: Link, W> Directory<L, W> {
 
     /// Chooses worker, place and phase for a new conference and takes them.
     fn place_conference(&mut self, name: &Arc<str>, owner: &str) -> Result<ConferenceEntry, Problem> {
-        let worker =
-            placement::choose_worker(&self.loads()).ok_or_else(|| no_headroom("every worker is full"))?;
+        let worker = placement::choose_worker(&self.loads()).ok_or_else(|| self.refuse_conference())?;
         let worker = usize::from(worker.0);
         if self.room(worker) == 0 {
             return Err(busy());
@@ -122,7 +121,7 @@ impl<L: Link, W> Directory<L, W> {
                 endpoints_max: self.setup.worker_endpoints_max,
                 conferences: table.conferences,
                 conferences_max: self.setup.worker_conferences_max,
-                accepts: table.alive,
+                accepts: table.alive && table.headroom.has_room(table.endpoints),
             })
             .collect()
     }
@@ -208,6 +207,7 @@ impl<L: Link, W> Directory<L, W> {
             return Err(no_headroom("limits.endpoints is reached"));
         }
         self.free_endpoint_index(worker)?;
+        self.admit(worker)?;
         if self.room(worker) == 0 {
             return Err(busy());
         }

@@ -9,6 +9,7 @@ use mixer_engine::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot, Pl
 use mixer_engine::engine::share::RoomId;
 use mixer_engine::time::Timestamp;
 
+use crate::control::headroom::Headroom;
 use crate::control::ports::PortPool;
 use crate::metrics::histogram::TickHistograms;
 
@@ -37,6 +38,7 @@ pub(super) struct WorkerTable<L> {
     pub(super) histograms: TickHistograms,
     /// Events lost; a `gap` follows once the next snapshot has come.
     pub(super) lost_events: bool,
+    pub(super) headroom: Headroom,
 }
 
 /// What is at an endpoint index.

@@ -77,7 +77,7 @@ impl<L: Link, W> Directory<L, W> {
         Ok(home)
     }
 
-    /// Whether a worker has a place and a port.
+    /// Whether a worker has a place, a port and headroom.
     fn takes_endpoint(&mut self, now: Timestamp, worker: usize) -> bool {
         self.workers
             .get_mut(worker)

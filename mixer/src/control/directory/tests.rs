@@ -1,3 +1,4 @@
+mod admission;
 mod capacity;
 mod parts;
 mod puppet;
@@ -21,6 +22,7 @@ use proptest::prelude::*;
 
 use super::entries::{Action, Place};
 use super::*;
+use crate::config::AdmissionConfig;
 use crate::control::answers::Reply;
 use crate::control::call::Body;
 use crate::control::rings::{self, WorkerEnd};
@@ -41,6 +43,10 @@ fn setup() -> Setup {
         endpoints_max: ENDPOINTS,
         worker_conferences_max: 20,
         worker_endpoints_max: ENDPOINTS,
+        admission: Marks::new(&AdmissionConfig {
+            busy_percent: 80,
+            reopen_percent: 75,
+        }),
         command_timeout: Duration::from_millis(500),
         answers: 1000,
     }

@@ -6,7 +6,7 @@ use mixer_control::state::{ConferenceState, EndpointState, State};
 use mixer_engine::time::Timestamp;
 
 use super::entries::{ConferenceEntry, Presence};
-use super::{Directory, Link};
+use super::{AdmissionFigures, Directory, Link};
 use crate::metrics::histogram::TickHistograms;
 use crate::worker::stats::StatsSnapshot;
 
@@ -23,6 +23,8 @@ pub(crate) struct Figures {
     pub(crate) events: u64,
     /// Readers of the event stream.
     pub(crate) readers: usize,
+    /// Admission by headroom.
+    pub(crate) admission: AdmissionFigures,
     /// Per worker: number, alive, counters, histograms.
     pub(crate) workers: Vec<(u16, bool, StatsSnapshot, TickHistograms)>,
 }
@@ -89,6 +91,7 @@ impl<L: Link, W> Directory<L, W> {
             conferences: self.conferences.len(),
             events: self.events.head(),
             readers: self.events.readers(),
+            admission: self.admission_figures(),
             ..Figures::default()
         };
         for endpoint in self

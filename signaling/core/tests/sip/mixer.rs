@@ -24,6 +24,9 @@ fn refusals_of_the_mixer_reach_the_caller() {
         assert_eq!(statuses(&sent), [100, status], "{request} {reason:?}");
         let retry = sent[1].header("Retry-After");
         assert_eq!(retry.is_some(), status == 503, "{request} {reason:?}: {retry:?}");
+        if reason == MixerRefusal::Overloaded {
+            assert_eq!(retry, Some("7"), "{request}: the time is the mixer's");
+        }
         if reason == MixerRefusal::NotFound {
             // The mixer had lost the conference.
             world.mixer.conferences.clear();
