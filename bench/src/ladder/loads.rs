@@ -16,7 +16,7 @@ pub struct Load {
 }
 
 impl Load {
-    const fn new(ladder: &'static str, rooms: u32, talkers: u32, listeners: u32) -> Self {
+    pub(super) const fn new(ladder: &'static str, rooms: u32, talkers: u32, listeners: u32) -> Self {
         Self {
             ladder,
             rooms,

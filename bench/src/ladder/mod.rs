@@ -7,6 +7,7 @@ mod plot;
 mod promises;
 mod record;
 mod rig;
+mod shared;
 mod workers;
 
 use std::fmt;
@@ -129,7 +130,13 @@ pub fn run(options: &Options) -> Result<Results, WorkersError> {
         Vec::new()
     };
     let gains = match options.workers.or(all.then_some(2)) {
-        Some(workers) => workers::measure(usize::from(workers), own, codec, ticks)?,
+        Some(workers) => {
+            let mut gains = workers::measure(usize::from(workers), own, codec, ticks)?;
+            if own.is_none() && workers == 2 {
+                gains.extend(shared::measure(codec, ticks)?);
+            }
+            gains
+        }
         None => Vec::new(),
     };
     Ok(Results {

@@ -49,13 +49,16 @@ pub(super) fn judge(costs: &[Cost], gains: &[Gain]) -> Vec<Promise> {
             12.0,
             "ms",
         ),
-        two_workers(gains).map(|measured| Promise {
-            promise: "two workers carry, against one, at least",
-            measured,
-            limit: 1.9,
-            unit: "times",
-            kept: measured >= 1.9,
-        }),
+        at_least(
+            "two workers carry, against one, at least",
+            two_workers(gains, false),
+            1.9,
+        ),
+        at_least(
+            "of one room two workers carry, against one, at least",
+            two_workers(gains, true),
+            1.7,
+        ),
     ]
     .into_iter()
     .flatten()
@@ -72,6 +75,16 @@ fn at_most(promise: &'static str, measured: Option<f64>, limit: f64, unit: &'sta
     })
 }
 
+fn at_least(promise: &'static str, measured: Option<f64>, limit: f64) -> Option<Promise> {
+    measured.map(|measured| Promise {
+        promise,
+        measured,
+        limit,
+        unit: "times",
+        kept: measured >= limit,
+    })
+}
+
 /// By how many percent the dearest leg of the ladder of sizes exceeds the cheapest.
 fn spread(costs: &[Cost]) -> Option<f64> {
     let size = || costs.iter().filter(|cost| cost.load.ladder == SIZE);
@@ -80,9 +93,10 @@ fn spread(costs: &[Cost]) -> Option<f64> {
     Some((dearest / cheapest - 1.0) * 100.0)
 }
 
-/// The smallest gain of two workers.
-fn two_workers(gains: &[Gain]) -> Option<f64> {
-    let two = gains.iter().filter(|gain| gain.workers == 2);
+/// The smallest gain of two workers, in rooms of their own or in shared ones.
+fn two_workers(gains: &[Gain], shared: bool) -> Option<f64> {
+    let of_kind = |gain: &&Gain| (gain.load.ladder == super::shared::NAME) == shared;
+    let two = gains.iter().filter(|gain| gain.workers == 2).filter(of_kind);
     two.map(|gain| gain.gain).reduce(f64::min)
 }
 

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
+use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, Engine, EngineLimits};
 use mixer_engine::media::{Codec, Direction, MediaPlan, RECEIVE_FORMATS_MAX, SourceRule};
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
+use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::Cost;
 use super::loads::Load;
@@ -61,6 +63,45 @@ pub(super) struct Rig {
     /// written when an engine gets it, by a device or the kernel; so are these.
     packets: Vec<Vec<u8>>,
     tick: u64,
+    /// Who has the other part of its room.
+    other: Option<Other>,
+}
+
+/// Ways to and from an engine that has the other part of a room.
+pub(super) struct Other {
+    to: Producer<Partial>,
+    from: Consumer<Partial>,
+}
+
+impl Other {
+    /// Each other's.
+    pub(super) fn pair() -> (Self, Self) {
+        let (to_first, of_first) = RingBuffer::new(2);
+        let (to_second, of_second) = RingBuffer::new(2);
+        let first = Self {
+            to: to_second,
+            from: of_first,
+        };
+        let second = Self {
+            to: to_first,
+            from: of_second,
+        };
+        (first, second)
+    }
+
+    /// Tells the other what there is to tell, and waits for what it has to tell of the same tick.
+    fn exchange(&mut self, engine: &mut Engine) {
+        while let Some(partial) = engine.poll_partial().cloned() {
+            assert!(self.to.push(partial).is_ok(), "the other takes one in every tick");
+            let theirs = loop {
+                match self.from.pop() {
+                    Ok(theirs) => break theirs,
+                    Err(_) => std::hint::spin_loop(),
+                }
+            };
+            engine.take_partial(&theirs);
+        }
+    }
 }
 
 impl Rig {
@@ -87,6 +128,7 @@ impl Rig {
             legs: Vec::new(),
             packets: Vec::new(),
             tick: 0,
+            other: None,
         };
         let mut seed = Seed::new(1);
         rig.packets = (0..=NOISES)
@@ -104,6 +146,18 @@ impl Rig {
             }
         }
         rig
+    }
+
+    /// Makes its first room a part of one, whose other part another engine has.
+    pub(super) fn share(&mut self, own: u8, other: Other) {
+        let share = Share::new(ShareSetup {
+            room: RoomId(1),
+            own,
+            others: Parts::NONE.with(1 - own),
+        });
+        let at = ConferenceIndex(0);
+        self.apply(Command::Share { at, share });
+        self.other = Some(other);
     }
 
     fn apply(&mut self, command: Command) {
@@ -192,8 +246,13 @@ impl Rig {
         }
     }
 
+    /// Whether every sum of the other part came.
+    pub(super) fn missed_nothing(&self) -> bool {
+        let counters = self.engine.counters();
+        counters.partials_missing == 0 && counters.partials_added == self.tick
+    }
+
     /// Whether every leg got one packet for every tick, the first few aside.
-    #[cfg(test)]
     pub(super) fn sent_everybody(&self) -> bool {
         self.sink
             .sent
@@ -224,6 +283,9 @@ impl Rig {
             let slot = Slot(self.tick * Slot::PER_TICK + slot);
             self.engine
                 .run_slot(slot, slot.begins(Timestamp(0)), &mut self.sink);
+            if let Some(other) = &mut self.other {
+                other.exchange(&mut self.engine);
+            }
         }
         let mixed = now();
         while self.engine.poll_event().is_some() {}

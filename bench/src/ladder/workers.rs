@@ -12,10 +12,10 @@ use super::loads::{Load, WORKER_LOADS};
 use super::rig::{Rig, now};
 
 /// Alone and together, so many times: the median counts, and a slow moment of the machine hits one round.
-const ROUNDS: usize = 5;
+pub(super) const ROUNDS: usize = 5;
 /// Ticks of a smaller load are repeated until as many legs were served.
 const LEGS: u32 = 10_000;
-const TICKS_PER_SECOND: f64 = 50.0;
+pub(super) const TICKS_PER_SECOND: f64 = 50.0;
 
 /// What workers carry together.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -161,7 +161,7 @@ impl Together {
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(super) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
@@ -169,15 +169,15 @@ fn median(values: &mut [f64]) -> f64 {
 /// The gains as a table for people.
 pub(super) fn table(gains: &[Gain]) -> String {
     let mut text = String::from(
-        "               load of each worker          legs carried\n\
-         workers  rooms talkers listeners       by one    by all   gain\n",
+        "               load of each worker (of both, of a shared room)     legs carried\n\
+         workers ladder       rooms talkers listeners       by one    by all   gain\n",
     );
     for gain in gains {
         let Load {
+            ladder,
             rooms,
             talkers,
             listeners,
-            ..
         } = gain.load;
         let Gain {
             workers,
@@ -187,7 +187,7 @@ pub(super) fn table(gains: &[Gain]) -> String {
             ..
         } = gain;
         text.push_str(&format!(
-            "{workers:>7} {rooms:>6} {talkers:>7} {listeners:>9} {legs_of_one:>12.0} {legs_of_all:>9.0} {gain:>6.2}\n"
+            "{workers:>7} {ladder:<11} {rooms:>6} {talkers:>7} {listeners:>9} {legs_of_one:>12.0} {legs_of_all:>9.0} {gain:>6.2}\n"
         ));
     }
     text
