@@ -27,6 +27,9 @@ pub fn is_label(text: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'\\' | b'"'))
 }
 
+/// Most talkers that a conference can be limited to.
+pub const TALKERS_MAX: u8 = 32;
+
 /// Create a conference. An existing one with the same owner is left as it is (idempotent).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +38,7 @@ pub struct CreateConference {
     pub command: CommandId,
     /// Opaque label of the client that owns it; a client reconciles only what it owns.
     pub owner: String,
-    /// Talkers mixed at once at most, 1 to 32: the loudest ones. Absent: all.
+    /// Talkers mixed at once at most, 1 to [`TALKERS_MAX`]: the loudest ones. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub talkers: Option<u8>,
 }

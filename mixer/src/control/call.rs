@@ -6,14 +6,15 @@ use mixer_control::media::{Codec, Direction, Media, SourcePolicy};
 use mixer_control::reply::{Problem, ProblemKind};
 use mixer_control::request::{
     ConferenceCommand, ConferenceVerb, CreateConference, CreateEndpoint, EndpointCommand, EndpointVerb, Play,
-    PlaySource, SetMedia, is_command_id, is_label,
+    PlaySource, SetMedia, TALKERS_MAX, is_command_id, is_label,
 };
 use mixer_engine::command;
 use mixer_engine::media as engine;
-use mixer_engine::mix::active_talkers::TALKERS_MAX;
 use serde::Serialize;
 
 use crate::prompts::{Prompts, is_prompt_name};
+
+const _: () = assert!(TALKERS_MAX == mixer_engine::mix::active_talkers::TALKERS_MAX);
 
 /// A changing request with its target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

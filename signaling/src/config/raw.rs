@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use mixer_control::request::TALKERS_MAX;
 use serde::Deserialize;
 use signaling_core::input::Transport;
 use toml::Spanned;
@@ -225,7 +226,7 @@ impl File<'_> {
 
     /// 0 is all of them.
     fn talkers(&self, raw: Option<Spanned<i64>>) -> Result<Option<u8>, ConfigError> {
-        let most = self.number("[rooms] talkers", raw, 0, 0, TALKERS_MAX)?;
+        let most = self.number("[rooms] talkers", raw, 0, 0, usize::from(TALKERS_MAX))?;
         Ok(u8::try_from(most).ok().filter(|most| *most > 0))
     }
 
@@ -419,6 +420,3 @@ const NODE_NAME_MAX: usize = 28;
 const LISTENERS_MAX: usize = 32;
 const NETWORKS_MAX: usize = 1024;
 const MIXERS_MAX: usize = 64;
-
-/// Most talkers that a mixer mixes in a limited conference.
-const TALKERS_MAX: usize = 32;
