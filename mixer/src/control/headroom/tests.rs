@@ -282,7 +282,7 @@ proptest! {
             prop_assert!(worker.true_load() <= 880_000, "{} of {} ppm", worker.true_load(), cost);
         }
         for step in 0..400 {
-            worker.offer(20);
+            worker.offer(50);
             worker.pass([3, -3][step % 2]);
             prop_assert!(worker.true_load() <= 880_000, "{}", worker.true_load());
         }
