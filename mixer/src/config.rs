@@ -27,6 +27,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Prompts.
     pub prompts: PromptsConfig,
+    /// Recordings of what goes into the workers' engines.
+    pub replay: ReplayConfig,
     /// Log.
     pub log: LogConfig,
 }
@@ -189,6 +191,15 @@ pub struct PromptsConfig {
     pub folder: Option<PathBuf>,
 }
 
+/// Section `[replay]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayConfig {
+    /// Memory for the recording of each worker, in 2^20 bytes.
+    pub megabytes: usize,
+    /// Where recordings are written when workers end; nothing is recorded when absent.
+    pub folder: Option<PathBuf>,
+}
+
 /// Section `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -300,6 +311,10 @@ impl Config {
                 media_timeout: Duration::from_millis(60_000),
             },
             prompts: PromptsConfig { folder: None },
+            replay: ReplayConfig {
+                megabytes: 64,
+                folder: None,
+            },
             log: LogConfig {
                 level: LogLevel::Info,
                 format: LogFormat::Text,
@@ -343,6 +358,7 @@ impl Config {
             control: reader.control(raw.control, defaults.control)?,
             limits: reader.limits(raw.limits, &defaults.limits)?,
             prompts: reader.prompts(raw.prompts)?,
+            replay: reader.replay(raw.replay, &defaults.replay)?,
             log: LogConfig {
                 level: raw.log.level.unwrap_or(defaults.log.level),
                 format: raw.log.format.unwrap_or(defaults.log.format),
@@ -395,6 +411,9 @@ impl fmt::Display for Config {
         writeln!(f, "media_timeout_ms = {}", self.limits.media_timeout.as_millis())?;
         writeln!(f, "\n[prompts]")?;
         writeln!(f, "folder = {}", path(&self.prompts.folder))?;
+        writeln!(f, "\n[replay]")?;
+        writeln!(f, "megabytes = {}", self.replay.megabytes)?;
+        writeln!(f, "folder = {}", path(&self.replay.folder))?;
         writeln!(f, "\n[log]")?;
         writeln!(f, "level = \"{}\"", self.log.level.name())?;
         writeln!(f, "format = \"{}\"", self.log.format.name())

@@ -13,22 +13,25 @@
 
 mod hand_over;
 pub mod histograms;
+mod outlet;
 mod spawn;
 pub mod stats;
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use mixer_engine::command::{Command, EndpointIndex, Outcome, Refusal, Retired};
 use mixer_engine::engine::{Engine, EngineLimits};
-use mixer_engine::packet::{FlowId, PacketSink};
+use mixer_engine::packet::FlowId;
 use mixer_engine::time::{Slot, Timestamp};
 
 use crate::control::rings::{FromWorker, IoChange, Request, WorkerEnd};
 use crate::io::PacketIo;
 use crate::limits;
+use crate::replay::{Beginning, Recorder};
 pub use hand_over::{Ended, ResumeError, Resumed};
 use histograms::Histograms;
+use outlet::Outlet;
 pub use spawn::{SpawnError, Starting, WorkerHandle, spawn, spawn_resumed};
 use stats::WorkerCounters;
 
@@ -47,6 +50,17 @@ pub struct WorkerConfig {
     pub spin: bool,
     /// Sizes of its engine.
     pub engine: EngineLimits,
+    /// Whether what goes into its engine is recorded ([`crate::replay`]).
+    pub recording: Option<RecordingConfig>,
+}
+
+/// Where a recording goes.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordingConfig {
+    /// Bytes of memory for it; when they are full it ends.
+    pub bytes: usize,
+    /// Folder of its file, written when the worker has ended.
+    pub folder: &'static Path,
 }
 
 /// One worker: an engine, its packet I/O and its end of the rings. No thread of its own: [`spawn`]
@@ -68,6 +82,7 @@ pub struct Worker<Io: PacketIo> {
     lost_told: u64,
     histograms: Option<Box<Histograms>>,
     histograms_due: Timestamp,
+    recorder: Option<Box<Recorder>>,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -77,6 +92,12 @@ impl<Io: PacketIo> Worker<Io> {
         let origin = io.now();
         let mut engine = Engine::new(config.engine);
         engine.set_origin(origin);
+        let beginning = Beginning {
+            limits: config.engine,
+            origin,
+            state: None,
+            prompts: &[],
+        };
         Self {
             io,
             engine,
@@ -89,7 +110,13 @@ impl<Io: PacketIo> Worker<Io> {
             lost_told: 0,
             histograms: Some(Box::default()),
             histograms_due: origin.after(HISTOGRAM_PERIOD),
+            recorder: recorder(config, &beginning),
         }
+    }
+
+    /// Ends the recording, if there is one, and gives it.
+    pub fn take_recording(&mut self) -> Option<Vec<u8>> {
+        self.recorder.take().map(|recorder| recorder.into_bytes())
     }
 
     /// Turns and waits until control says stop.
@@ -101,9 +128,12 @@ impl<Io: PacketIo> Worker<Io> {
     pub fn turn(&mut self) -> bool {
         let now = self.io.now();
         self.counters.turns += 1;
-        let engine = &mut self.engine;
+        let (engine, recorder) = (&mut self.engine, &mut self.recorder);
         self.io.receive(limits::RECEIVE_BUDGET, |datagram| {
-            engine.handle_datagram(datagram)
+            if let Some(recorder) = recorder {
+                recorder.datagram(datagram);
+            }
+            engine.handle_datagram(datagram);
         });
         self.take_requests(now);
         let slots = self.run_due_slots(now);
@@ -195,7 +225,11 @@ impl<Io: PacketIo> Worker<Io> {
                 (Some(flow), None)
             }
         };
-        let outcome = self.engine.apply(now, slot, command, &mut self.io);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.command(now, slot, &command);
+        }
+        let mut outlet = Outlet::new(&mut self.io, self.recorder.as_deref_mut(), false);
+        let outcome = self.engine.apply(now, slot, command, &mut outlet);
         let to_close = match outcome.result {
             Ok(()) => {
                 self.count(change);
@@ -238,8 +272,7 @@ impl<Io: PacketIo> Worker<Io> {
         let muted = run.saturating_sub(limits::CATCH_UP_SLOTS);
         self.counters.slots_skipped += left_out + muted;
         for _ in 0..muted {
-            self.engine.run_slot(self.next, now, &mut Muted(&mut self.io));
-            self.next.0 += 1;
+            self.run_slot(now, true);
         }
         for _ in muted..run {
             let lateness = now.since(self.next_slot_at());
@@ -247,11 +280,19 @@ impl<Io: PacketIo> Worker<Io> {
                 histograms.record_lateness(lateness);
             }
             self.counters.slots_late += u64::from(lateness >= Slot::LENGTH);
-            self.engine.run_slot(self.next, now, &mut self.io);
-            self.next.0 += 1;
+            self.run_slot(now, false);
         }
         self.counters.slots += run;
         run
+    }
+
+    fn run_slot(&mut self, now: Timestamp, muted: bool) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.slot(self.next, now, muted);
+        }
+        let mut outlet = Outlet::new(&mut self.io, self.recorder.as_deref_mut(), muted);
+        self.engine.run_slot(self.next, now, &mut outlet);
+        self.next.0 += 1;
     }
 
     /// Passes on what control must get, in order; false when the ring is too full to take requests.
@@ -318,6 +359,9 @@ impl<Io: PacketIo> Worker<Io> {
         if let Some(histograms) = &mut self.histograms {
             histograms.record_duration(busy);
         }
+        if let Some(recorder) = &self.recorder {
+            self.counters.inputs_left_out = recorder.left_out();
+        }
         if now >= self.histograms_due {
             self.swap_histograms(now);
         }
@@ -342,21 +386,10 @@ impl<Io: PacketIo> Worker<Io> {
     }
 }
 
-/// Where slots too old to be heard send.
-struct Muted<'a, Io>(&'a mut Io);
-
-impl<Io: PacketIo> PacketSink for Muted<'_, Io> {
-    fn transmit(&mut self, _flow: FlowId, _fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        false
-    }
-
-    fn set_remote(&mut self, flow: FlowId, remote: SocketAddr) {
-        self.0.set_remote(flow, remote);
-    }
-
-    fn is_muted(&self) -> bool {
-        true
-    }
+fn recorder(config: &WorkerConfig, beginning: &Beginning<'_>) -> Option<Box<Recorder>> {
+    config
+        .recording
+        .map(|recording| Box::new(Recorder::new(recording.bytes, beginning)))
 }
 
 /// What a command changes in the number of things.

@@ -32,6 +32,7 @@ fn config(core: Option<usize>, spin: bool) -> WorkerConfig {
         core,
         spin,
         engine,
+        recording: None,
     }
 }
 

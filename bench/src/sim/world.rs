@@ -101,6 +101,7 @@ impl World {
                 events: limits::ENGINE_EVENTS,
                 media_timeout_ms: 60_000,
             },
+            recording: None,
         };
         let (control, rings) = pair(limits::REQUEST_RING, limits::REPLY_RING);
         let worker = Worker::new(&config, net.attach(u32::from(PHONES_MAX)), rings);

@@ -206,6 +206,10 @@ impl Exporter {
             &table::SLOTS_SKIPPED,
             by_worker(|(_, _, stats)| stats.worker.slots_skipped),
         );
+        page.many(
+            &table::RECORDING_LEFT_OUT,
+            by_worker(|(_, _, stats)| stats.worker.inputs_left_out),
+        );
     }
 }
 
@@ -426,6 +430,7 @@ mod tests {
             &mut stats.io.completion_overflow,
             &mut stats.worker.slots_late,
             &mut stats.worker.slots_skipped,
+            &mut stats.worker.inputs_left_out,
             &mut stats.io.handed_over,
         ] {
             *cell = fresh();

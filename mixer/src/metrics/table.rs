@@ -100,6 +100,8 @@ metrics! {
         "1 ms slots run a whole slot or more late."; "steady rise: the core is shared or overloaded";
     SLOTS_SKIPPED = "slots_skipped_total" Counter ["worker"]
         "1 ms slots never run because the worker stood still."; "any: something held the core for 60 ms";
+    RECORDING_LEFT_OUT = "recording_left_out_total" Counter ["worker"]
+        "Inputs that came after the recording of a worker was full."; "any: the recording has ended, see replay.megabytes";
     HANDOFF = "handoff_packets_total" Counter []
         "Packets that came to a worker that does not own them."; "steady rise: fix NIC steering";
     EVENTS_LOST = "events_lost_total" Counter []

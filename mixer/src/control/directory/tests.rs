@@ -91,6 +91,7 @@ impl Rig {
             core: None,
             spin: false,
             engine,
+            recording: None,
         };
         let worker = Worker::new(&config, net.attach(setup.worker_endpoints_max), end);
         let (directory, events) = directory(setup, vec![(control, block)]);
