@@ -8,6 +8,7 @@ pub mod ladder;
 pub mod napi;
 pub mod open;
 pub mod process;
+pub mod replay;
 pub mod seed;
 pub mod sim;
 pub mod sip;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bench::open::OpenError;
-use bench::{call, hears, io, ladder, napi};
+use bench::{call, hears, io, ladder, napi, replay};
 use clap::{Parser, Subcommand};
 
 /// Load tester of mixminus
@@ -23,6 +23,8 @@ enum Command {
     /// Measure packet I/O without an engine: an echo, and the load for it
     #[command(subcommand)]
     Io(io::Command),
+    /// Run an engine over a recording of what went into a worker's engine: the same packets come out
+    Replay(replay::Options),
     /// Tell from recordings who hears whom
     Hears {
         /// One client: NAME=SENT.wav:HEARD.wav
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Call(options) => place_calls(&options),
         Command::Engine(options) => measure_engine(&options),
         Command::Io(command) => move_packets(&command),
+        Command::Replay(options) => replay_inputs(&options),
         Command::Hears { legs, json } => judge_recordings(&legs, json),
     }
 }
@@ -104,6 +107,19 @@ fn measure_engine(options: &ladder::Options) -> ExitCode {
         return ExitCode::from(UNAVAILABLE);
     }
     verdict(results.ok())
+}
+
+fn replay_inputs(options: &replay::Options) -> ExitCode {
+    match replay::run(options, |packet| println!("{packet}")) {
+        Ok(report) => {
+            print(&report, options.json);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("mixminus-bench replay: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
 }
 
 fn move_packets(command: &io::Command) -> ExitCode {

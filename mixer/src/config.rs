@@ -29,6 +29,8 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// Prompts.
     pub prompts: PromptsConfig,
+    /// Recordings of what goes into the workers' engines.
+    pub replay: ReplayConfig,
     /// Log.
     pub log: LogConfig,
 }
@@ -200,6 +202,15 @@ pub struct PromptsConfig {
     pub folder: Option<PathBuf>,
 }
 
+/// Section `[replay]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayConfig {
+    /// Memory for the recording of each worker, in 2^20 bytes.
+    pub megabytes: usize,
+    /// Where recordings are written when workers end; nothing is recorded when absent.
+    pub folder: Option<PathBuf>,
+}
+
 /// Section `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -315,6 +326,10 @@ impl Config {
                 reopen_percent: 75,
             },
             prompts: PromptsConfig { folder: None },
+            replay: ReplayConfig {
+                megabytes: 64,
+                folder: None,
+            },
             log: LogConfig {
                 level: LogLevel::Info,
                 format: LogFormat::Text,
@@ -359,6 +374,7 @@ impl Config {
             limits: reader.limits(raw.limits, &defaults.limits)?,
             admission: reader.admission(&raw.admission, defaults.admission)?,
             prompts: reader.prompts(raw.prompts)?,
+            replay: reader.replay(raw.replay, &defaults.replay)?,
             log: LogConfig {
                 level: raw.log.level.unwrap_or(defaults.log.level),
                 format: raw.log.format.unwrap_or(defaults.log.format),
@@ -414,6 +430,9 @@ impl fmt::Display for Config {
         writeln!(f, "reopen_percent = {}", self.admission.reopen_percent)?;
         writeln!(f, "\n[prompts]")?;
         writeln!(f, "folder = {}", path(&self.prompts.folder))?;
+        writeln!(f, "\n[replay]")?;
+        writeln!(f, "megabytes = {}", self.replay.megabytes)?;
+        writeln!(f, "folder = {}", path(&self.replay.folder))?;
         writeln!(f, "\n[log]")?;
         writeln!(f, "level = \"{}\"", self.log.level.name())?;
         writeln!(f, "format = \"{}\"", self.log.format.name())

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod metrics;
 pub mod placement;
 pub mod prompts;
+pub mod replay;
 pub mod server;
 pub mod steering;
 pub mod upgrade;

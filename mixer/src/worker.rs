@@ -14,23 +14,26 @@
 pub mod exchange;
 mod hand_over;
 pub mod histograms;
+mod outlet;
 mod spawn;
 pub mod stats;
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use mixer_engine::command::{Command, EndpointIndex, Outcome, Refusal, Retired};
 use mixer_engine::engine::{Engine, EngineLimits};
-use mixer_engine::packet::{FlowId, PacketSink};
+use mixer_engine::packet::FlowId;
 use mixer_engine::time::{Slot, Timestamp};
 
 use crate::control::rings::{FromWorker, IoChange, Request, WorkerEnd};
 use crate::io::PacketIo;
 use crate::limits;
+use crate::replay::{Beginning, Recorder};
 use exchange::Exchange;
 pub use hand_over::{Ended, ResumeError, Resumed};
 use histograms::Histograms;
+use outlet::Outlet;
 pub use spawn::{SpawnError, Starting, WorkerHandle, spawn, spawn_resumed};
 use stats::WorkerCounters;
 
@@ -51,6 +54,17 @@ pub struct WorkerConfig {
     pub origin: Option<Timestamp>,
     /// Sizes of its engine.
     pub engine: EngineLimits,
+    /// Whether what goes into its engine is recorded ([`crate::replay`]).
+    pub recording: Option<RecordingConfig>,
+}
+
+/// Where a recording goes.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordingConfig {
+    /// Bytes of memory for it; when they are full it ends.
+    pub bytes: usize,
+    /// Folder of its file, written when the worker has ended.
+    pub folder: &'static Path,
 }
 
 /// One worker: an engine, its packet I/O and its end of the rings. No thread of its own: [`spawn`]
@@ -77,6 +91,7 @@ pub struct Worker<Io: PacketIo> {
     idle_since: Timestamp,
     /// Boxes that this turn may still give back.
     retire: usize,
+    recorder: Option<Box<Recorder>>,
 }
 
 impl<Io: PacketIo> Worker<Io> {
@@ -93,6 +108,12 @@ impl<Io: PacketIo> Worker<Io> {
         let next = Slot(slots_between(origin, now));
         let mut engine = Engine::new(config.engine);
         engine.set_origin(origin);
+        let beginning = Beginning {
+            limits: config.engine,
+            origin,
+            state: None,
+            prompts: &[],
+        };
         Self {
             io,
             engine,
@@ -111,7 +132,13 @@ impl<Io: PacketIo> Worker<Io> {
             histograms_due: now.after(HISTOGRAM_PERIOD),
             idle_since: now,
             retire: limits::RETIRED_PER_TURN,
+            recorder: recorder(config, &beginning),
         }
+    }
+
+    /// Ends the recording, if there is one, and gives it.
+    pub fn take_recording(&mut self) -> Option<Vec<u8>> {
+        self.recorder.take().map(|recorder| recorder.into_bytes())
     }
 
     /// Turns and waits until control says stop.
@@ -124,9 +151,12 @@ impl<Io: PacketIo> Worker<Io> {
         let now = self.io.now();
         self.counters.turns += 1;
         self.retire = limits::RETIRED_PER_TURN;
-        let engine = &mut self.engine;
+        let (engine, recorder) = (&mut self.engine, &mut self.recorder);
         self.io.receive(limits::RECEIVE_BUDGET, |datagram| {
-            engine.handle_datagram(datagram)
+            if let Some(recorder) = recorder {
+                recorder.datagram(datagram);
+            }
+            engine.handle_datagram(datagram);
         });
         self.take_requests(now);
         let slots = self.run_due_slots(now);
@@ -219,7 +249,11 @@ impl<Io: PacketIo> Worker<Io> {
                 (Some(flow), None)
             }
         };
-        let outcome = self.engine.apply(now, slot, command, &mut self.io);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.command(now, slot, &command);
+        }
+        let mut outlet = Outlet::new(&mut self.io, self.recorder.as_deref_mut(), false);
+        let outcome = self.engine.apply(now, slot, command, &mut outlet);
         let to_close = match outcome.result {
             Ok(()) => {
                 self.count(change);
@@ -262,10 +296,7 @@ impl<Io: PacketIo> Worker<Io> {
         let muted = run.saturating_sub(limits::CATCH_UP_SLOTS);
         self.counters.slots_skipped += left_out + muted;
         for _ in 0..muted {
-            self.exchange.carry_in(&mut self.engine);
-            self.engine.run_slot(self.next, now, &mut Muted(&mut self.io));
-            self.exchange.carry_out(&mut self.engine);
-            self.next.0 += 1;
+            self.run_slot(now, true);
         }
         for _ in muted..run {
             let due_at = self.next_slot_at();
@@ -276,13 +307,24 @@ impl<Io: PacketIo> Worker<Io> {
             let late = lateness >= Slot::LENGTH;
             self.counters.slots_late += u64::from(late);
             self.counters.slots_overslept += u64::from(late && due_at > self.idle_since);
-            self.exchange.carry_in(&mut self.engine);
-            self.engine.run_slot(self.next, now, &mut self.io);
-            self.exchange.carry_out(&mut self.engine);
-            self.next.0 += 1;
+            self.run_slot(now, false);
         }
         self.counters.slots += run;
         run
+    }
+
+    fn run_slot(&mut self, now: Timestamp, muted: bool) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.slot(self.next, now, muted);
+        }
+        let told = self.exchange.carry_in(&mut self.engine);
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| told) {
+            recorder.end();
+        }
+        let mut outlet = Outlet::new(&mut self.io, self.recorder.as_deref_mut(), muted);
+        self.engine.run_slot(self.next, now, &mut outlet);
+        self.exchange.carry_out(&mut self.engine);
+        self.next.0 += 1;
     }
 
     /// Passes on what control must get, in order; false when requests must wait: the ring is full, or
@@ -354,6 +396,9 @@ impl<Io: PacketIo> Worker<Io> {
         if let Some(histograms) = &mut self.histograms {
             histograms.record_duration(busy);
         }
+        if let Some(recorder) = &self.recorder {
+            self.counters.inputs_left_out = recorder.left_out();
+        }
         if now >= self.histograms_due {
             self.swap_histograms(now);
         }
@@ -378,21 +423,10 @@ impl<Io: PacketIo> Worker<Io> {
     }
 }
 
-/// Where slots too old to be heard send.
-struct Muted<'a, Io>(&'a mut Io);
-
-impl<Io: PacketIo> PacketSink for Muted<'_, Io> {
-    fn transmit(&mut self, _flow: FlowId, _fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        false
-    }
-
-    fn set_remote(&mut self, flow: FlowId, remote: SocketAddr) {
-        self.0.set_remote(flow, remote);
-    }
-
-    fn is_muted(&self) -> bool {
-        true
-    }
+fn recorder(config: &WorkerConfig, beginning: &Beginning<'_>) -> Option<Box<Recorder>> {
+    config
+        .recording
+        .map(|recording| Box::new(Recorder::new(recording.bytes, beginning)))
 }
 
 /// What a command changes in the number of things.

@@ -210,6 +210,10 @@ fn turns_allocate_and_free_nothing() {
         stats.worker.requests > 500 && stats.worker.slots_skipped > 600,
         "{stats:?}"
     );
+    assert!(
+        stats.worker.inputs_left_out > 0,
+        "the recording got full: {stats:?}"
+    );
 }
 
 /// One neighbour on an interface of ours.

@@ -427,6 +427,7 @@ fn a_worker_that_is_late_by_its_own_work_has_not_overslept() {
         core: None,
         spin: false,
         origin: None,
+        recording: None,
         engine: EngineLimits {
             conferences: 1,
             endpoints: 1,

@@ -34,6 +34,7 @@ fn config(core: Option<usize>, spin: bool) -> WorkerConfig {
         spin,
         origin: None,
         engine,
+        recording: None,
     }
 }
 

@@ -103,6 +103,7 @@ impl World {
                 events: limits::ENGINE_EVENTS,
                 media_timeout_ms: 60_000,
             },
+            recording: None,
         };
         let (control, rings) = pair(limits::REQUEST_RING, limits::REPLY_RING);
         let worker = Worker::new(

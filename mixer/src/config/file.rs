@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{
     AdmissionConfig, BackendChoice, ConfigError, ControlConfig, IoConfig, LimitsConfig, LogFormat, LogLevel,
-    PortRange, PromptsConfig, Token, WorkersConfig, XdpMode,
+    PortRange, PromptsConfig, ReplayConfig, Token, WorkersConfig, XdpMode,
 };
 use crate::placement;
 
@@ -23,6 +23,7 @@ pub(super) struct RawConfig {
     pub(super) limits: RawLimits,
     pub(super) admission: RawAdmission,
     pub(super) prompts: RawPrompts,
+    pub(super) replay: RawReplay,
     pub(super) log: RawLog,
 }
 
@@ -74,6 +75,13 @@ pub(super) struct RawAdmission {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawPrompts {
+    pub(super) folder: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawReplay {
+    pub(super) megabytes: Option<Spanned<i64>>,
     pub(super) folder: Option<Spanned<PathBuf>>,
 }
 
@@ -356,16 +364,34 @@ impl Reader<'_> {
     }
 
     pub(super) fn prompts(&self, raw: RawPrompts) -> Result<PromptsConfig, ConfigError> {
-        let folder = raw.folder.filter(|path| !path.get_ref().as_os_str().is_empty());
+        let remedy = "create it, or set prompts.folder = \"\" for the built-in tones";
+        Ok(PromptsConfig {
+            folder: self.folder("prompts.folder", raw.folder, remedy)?,
+        })
+    }
+
+    pub(super) fn replay(&self, raw: RawReplay, default: &ReplayConfig) -> Result<ReplayConfig, ConfigError> {
+        let remedy = "create it, or set replay.folder = \"\" to record nothing";
+        Ok(ReplayConfig {
+            megabytes: self.bounded("replay.megabytes", raw.megabytes, default.megabytes, 1..=4_096)?,
+            folder: self.folder("replay.folder", raw.folder, remedy)?,
+        })
+    }
+
+    /// A folder that is there; none when it is empty.
+    fn folder(
+        &self,
+        key: &str,
+        raw: Option<Spanned<PathBuf>>,
+        remedy: &str,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let folder = raw.filter(|path| !path.get_ref().as_os_str().is_empty());
         if let Some(path) = &folder
             && !path.get_ref().is_dir()
         {
-            let problem = format!("prompts.folder {} is no folder", path.get_ref().display());
-            let remedy = "create it, or set prompts.folder = \"\" for the built-in tones";
+            let problem = format!("{key} {} is no folder", path.get_ref().display());
             return Err(self.fail(Some(path.span()), problem, remedy));
         }
-        Ok(PromptsConfig {
-            folder: folder.map(Spanned::into_inner),
-        })
+        Ok(folder.map(Spanned::into_inner))
     }
 }

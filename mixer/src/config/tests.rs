@@ -60,7 +60,19 @@ fn default_core_follows_the_machine() {
 }
 
 /// A text, and what its error must say: place, problem, remedy.
-const MISTAKES: [(&str, &str, &str, &str); 27] = [
+const MISTAKES: [(&str, &str, &str, &str); 29] = [
+    (
+        "[replay]\nfolder = '/nonexistent/replays'",
+        "m.toml:2",
+        "replay.folder",
+        "record nothing",
+    ),
+    (
+        "[replay]\nmegabytes = 0",
+        "m.toml:2",
+        "replay.megabytes",
+        "1 to 4096",
+    ),
     ("[io]\nbackendd = 'auto'", "m.toml:2", "backendd", "spelling"),
     ("\n[what]\n", "m.toml:2", "what", "spelling"),
     (

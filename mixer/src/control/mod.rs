@@ -115,6 +115,7 @@ pub(crate) async fn run<L: Link>(
         io,
         requests: Default::default(),
         exporter: Default::default(),
+        full_recordings: 0,
     };
     let wish = loop {
         match pump.run(&mut wish).await {

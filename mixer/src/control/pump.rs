@@ -68,6 +68,8 @@ pub(super) struct Pump<L: Link> {
     pub(super) io: IoReport,
     pub(super) requests: RequestCounters,
     pub(super) exporter: Exporter,
+    /// Recordings that are full, as far as told.
+    pub(super) full_recordings: usize,
 }
 
 /// Time between two polls while somebody waits.
@@ -98,6 +100,7 @@ impl<L: Link> Pump<L> {
                 _ = second.tick() => {
                     self.events.cut_stalled(self.clock.now());
                     self.exporter.measure(self.directory.worker_stats());
+                    self.tell_of_full_recordings();
                 }
                 ask = self.asks.recv() => {
                     let Some(ask) = ask else { return Wish::Stop };
@@ -112,6 +115,18 @@ impl<L: Link> Pump<L> {
             }
             self.directory.poll(self.clock.now());
             self.give();
+        }
+    }
+
+    fn tell_of_full_recordings(&mut self) {
+        let stats = self.directory.worker_stats();
+        let full = stats.filter(|stats| stats.worker.inputs_left_out > 0).count();
+        if full > self.full_recordings {
+            self.full_recordings = full;
+            tracing::warn!(
+                workers = full,
+                "recordings have ended because they are full (replay.megabytes)"
+            );
         }
     }
 

@@ -217,6 +217,10 @@ impl Exporter {
             by_worker(|(_, _, stats)| stats.worker.slots_skipped),
         );
         admission(page, figures, &names);
+        page.many(
+            &table::RECORDING_LEFT_OUT,
+            by_worker(|(_, _, stats)| stats.worker.inputs_left_out),
+        );
     }
 }
 
@@ -470,6 +474,7 @@ mod tests {
             &mut stats.worker.slots_late,
             &mut stats.worker.slots_overslept,
             &mut stats.worker.slots_skipped,
+            &mut stats.worker.inputs_left_out,
             &mut stats.io.handed_over,
         ] {
             *cell = fresh();

@@ -122,6 +122,8 @@ metrics! {
     ADMISSION_REFUSED = "admission_refused_total" Counter ["reason"]
         "Conferences and endpoints refused for want of headroom: busy, or late (the mark was lowered).";
         "any: callers hear 503";
+    RECORDING_LEFT_OUT = "recording_left_out_total" Counter ["worker"]
+        "Inputs that came after the recording of a worker was full."; "any: the recording has ended, see replay.megabytes";
     HANDOFF = "handoff_packets_total" Counter []
         "Packets that came to a worker that does not own them."; "steady rise: fix NIC steering";
     EVENTS_LOST = "events_lost_total" Counter []

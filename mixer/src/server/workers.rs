@@ -15,7 +15,7 @@ use crate::limits;
 use crate::placement::{self, PlacementError, PortBlock};
 use crate::upgrade::WorkerImage;
 use crate::worker::exchange::Exchange;
-use crate::worker::{self, Starting, WorkerConfig, WorkerHandle, WorkerId};
+use crate::worker::{self, RecordingConfig, Starting, WorkerConfig, WorkerHandle, WorkerId};
 
 /// Running workers with their ports.
 pub(super) type Workers<P> = Vec<(WorkerHandle<P>, PortBlock)>;
@@ -110,6 +110,11 @@ fn worker_configs(
     origin: Option<Timestamp>,
 ) -> Result<Vec<(WorkerConfig, PortBlock)>, StartError> {
     let cores = &config.workers.cores;
+    let recording = config.replay.folder.as_ref().map(|folder| RecordingConfig {
+        bytes: config.replay.megabytes << 20,
+        // For the life of the process: a worker's configuration is copied freely.
+        folder: folder.clone().leak(),
+    });
     let mut workers = Vec::new();
     for (place, (core, block)) in cores.iter().zip(blocks(config)?).enumerate() {
         let timeout_ms = config.limits.media_timeout.as_millis();
@@ -126,6 +131,7 @@ fn worker_configs(
                 events: limits::ENGINE_EVENTS,
                 media_timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
             },
+            recording,
         };
         workers.push((worker, block));
     }

@@ -40,18 +40,21 @@ impl Exchange {
         ends
     }
 
-    /// Gives the engine what the others have told.
+    /// Gives the engine what the others have told; false when that is nothing.
     #[inline]
-    pub(super) fn carry_in(&mut self, engine: &mut Engine) {
+    pub(super) fn carry_in(&mut self, engine: &mut Engine) -> bool {
+        let mut any = false;
         for ring in &mut self.from {
             // Bounded: a worker that goes on telling cannot keep this one here.
             for _ in 0..RING {
                 let Ok(told) = ring.peek() else { break };
                 engine.take_partial(told);
+                any = true;
                 // It has just been seen to be there.
                 let _ = ring.pop();
             }
         }
+        any
     }
 
     /// Tells the others what the engine has for them.

@@ -8,10 +8,11 @@ use mixer_engine::time::{Slot, Timestamp};
 
 use super::exchange::Exchange;
 use super::stats::WorkerCounters;
-use super::{HISTOGRAM_PERIOD, Worker, WorkerConfig};
+use super::{HISTOGRAM_PERIOD, Worker, WorkerConfig, recorder};
 use crate::control::rings::{FromWorker, WorkerEnd};
 use crate::io::{OpenFlow, PacketIo};
 use crate::limits;
+use crate::replay::Beginning;
 
 /// What a worker leaves behind.
 #[derive(Debug)]
@@ -94,6 +95,13 @@ impl<Io: PacketIo> Worker<Io> {
         let prompts = resumed.prompts;
         let prompt_of = |number| prompts.get(usize::try_from(number).ok()?).copied();
         let engine = Engine::import_state(config.engine, &resumed.state, prompt_of)?;
+        let beginning = Beginning {
+            limits: config.engine,
+            origin: resumed.origin,
+            state: Some(&resumed.state),
+            prompts: &prompts,
+        };
+        let recorder = recorder(config, &beginning);
         let now = io.now();
         for OpenFlow {
             flow,
@@ -128,6 +136,7 @@ impl<Io: PacketIo> Worker<Io> {
             histograms_due: now.after(HISTOGRAM_PERIOD),
             idle_since: now,
             retire: limits::RETIRED_PER_TURN,
+            recorder,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! A worker on a thread of its own, pinned to its core.
 
-use std::io;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::{fs, io};
 
 use core_affinity::CoreId;
 
@@ -185,6 +186,9 @@ where
                 let _ = started.send(Ok(()));
                 drop(started);
                 worker.run();
+                if let Some(recording) = config.recording {
+                    write_recording(&mut worker, id, recording.folder);
+                }
                 worker.is_to_hand_over().then(|| Box::new(worker.end()))
             }
             Err(error) => {
@@ -205,6 +209,21 @@ where
         },
         started: starting,
     })
+}
+
+/// Leaves the recording in its file. The worker has ended, so it may.
+fn write_recording<Io: PacketIo>(worker: &mut Worker<Io>, id: WorkerId, folder: &Path) {
+    let file = format!("worker-{}-{}.replay", id.0, worker.next_slot().0);
+    let path = folder.join(file);
+    let Some(recording) = worker.take_recording() else {
+        return;
+    };
+    match fs::write(&path, recording) {
+        Ok(()) => tracing::info!(worker = id.0, path = %path.display(), "recording written"),
+        Err(error) => {
+            tracing::error!(worker = id.0, path = %path.display(), %error, "recording not written");
+        }
+    }
 }
 
 fn pin(config: &WorkerConfig) -> Result<(), SpawnError> {

@@ -34,6 +34,9 @@ pub struct WorkerCounters {
     pub endpoints: u64,
     /// Conferences now.
     pub conferences: u64,
+    /// Inputs of the engine that came after the recording was full.
+    #[serde(skip)]
+    pub inputs_left_out: u64,
 }
 
 /// Everything one worker counts, at one time.
@@ -112,7 +115,7 @@ twin! {
 twin! {
     WorkerCells of WorkerCounters {
         turns, slots, slots_late, slots_overslept, slots_skipped, busy_ns, alive_ns, requests, replies_full,
-        endpoints, conferences,
+        endpoints, conferences, inputs_left_out,
     }
 }
 

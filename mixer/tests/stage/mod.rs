@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use mixer::control::rings::{self, ControlEnd, FromWorker, IoChange, Request};
 use mixer::io::sim::{SimConfig, SimIo, SimNet, SimPrepared};
 use mixer::worker::exchange::Exchange;
-use mixer::worker::{Worker, WorkerConfig, WorkerId};
+use mixer::worker::{RecordingConfig, Worker, WorkerConfig, WorkerId};
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, EngineLimits};
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
@@ -70,6 +71,11 @@ impl Stage {
                 events,
                 media_timeout_ms: 60_000,
             },
+            // Small enough to get full, so that both sides of that are seen.
+            recording: Some(RecordingConfig {
+                bytes: 400_000,
+                folder: Path::new(""),
+            }),
         };
         let (control, end) = rings::pair(requests, replies);
         let worker = Worker::new(&config, net.attach(64), end, Exchange::alone());

@@ -4,7 +4,9 @@
 //! opened here and closed once: with an outcome, or as not owed when it turns out that the source
 //! had sent nothing for it.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::FRAME_SAMPLES;
 use crate::counters::{Counters, FrameOutcome};
@@ -32,8 +34,8 @@ enum Close {
 }
 
 /// See the module's documentation.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-#[serde(from = "OpenFrames", into = "OpenFrames")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "OpenFrames<'static>")]
 pub(super) struct Ledger {
     open: Box<[Open; OPEN_MAX]>,
     count: usize,
@@ -41,29 +43,30 @@ pub(super) struct Ledger {
     not_owed: u64,
 }
 
-/// A ledger in the state.
+/// A ledger in the state. Borrowed on the way out: an endpoint on its way in is recorded on a worker.
 #[derive(Serialize, Deserialize)]
-struct OpenFrames {
-    open: Vec<Open>,
+struct OpenFrames<'a> {
+    open: Cow<'a, [Open]>,
     not_owed: u64,
 }
 
-impl From<Ledger> for OpenFrames {
-    fn from(ledger: Ledger) -> Self {
-        Self {
-            open: ledger.open.into_iter().take(ledger.count).collect(),
-            not_owed: ledger.not_owed,
+impl Serialize for Ledger {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        OpenFrames {
+            open: self.open.get(..self.count).unwrap_or_default().into(),
+            not_owed: self.not_owed,
         }
+        .serialize(to)
     }
 }
 
-impl From<OpenFrames> for Ledger {
-    fn from(state: OpenFrames) -> Self {
+impl From<OpenFrames<'_>> for Ledger {
+    fn from(state: OpenFrames<'_>) -> Self {
         let mut ledger = Self {
             not_owed: state.not_owed,
             ..Self::default()
         };
-        for (place, open) in ledger.open.iter_mut().zip(&state.open) {
+        for (place, open) in ledger.open.iter_mut().zip(&*state.open) {
             *place = *open;
         }
         ledger.count = state.open.len().min(OPEN_MAX);

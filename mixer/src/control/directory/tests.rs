@@ -99,6 +99,7 @@ impl Rig {
                 core: None,
                 spin: false,
                 origin: None,
+                recording: None,
                 engine: EngineLimits {
                     conferences: setup.worker_conferences_max,
                     endpoints: setup.worker_endpoints_max,

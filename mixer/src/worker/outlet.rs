@@ -1,0 +1,53 @@
+//! Where an engine sends: packet I/O, unless the slot is too old to be heard, and a recorder that looks on.
+
+use std::net::SocketAddr;
+
+use mixer_engine::packet::{FlowId, PacketSink};
+
+use crate::io::PacketIo;
+use crate::replay::Recorder;
+
+pub(super) struct Outlet<'a, Io> {
+    io: &'a mut Io,
+    recorder: Option<&'a mut Recorder>,
+    muted: bool,
+    /// Packets so far.
+    packets: u32,
+}
+
+impl<'a, Io: PacketIo> Outlet<'a, Io> {
+    /// For one slot or command.
+    pub(super) fn new(io: &'a mut Io, recorder: Option<&'a mut Recorder>, muted: bool) -> Self {
+        Self {
+            io,
+            recorder,
+            muted,
+            packets: 0,
+        }
+    }
+}
+
+impl<Io: PacketIo> PacketSink for Outlet<'_, Io> {
+    #[inline]
+    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        if self.muted {
+            return false;
+        }
+        let taken = self.io.transmit(flow, fill);
+        if let Some(recorder) = &mut self.recorder {
+            if !taken {
+                recorder.not_taken(self.packets);
+            }
+            self.packets += 1;
+        }
+        taken
+    }
+
+    fn set_remote(&mut self, flow: FlowId, remote: SocketAddr) {
+        self.io.set_remote(flow, remote);
+    }
+
+    fn is_muted(&self) -> bool {
+        self.muted
+    }
+}
