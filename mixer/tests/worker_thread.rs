@@ -6,14 +6,17 @@ mod stage;
 
 use std::io;
 use std::net::UdpSocket;
+use std::path::Path;
 use std::time::Duration;
 
 use mixer::clock::Clock;
 use mixer::control::rings::{FromWorker, IoChange, Request};
 use mixer::io::uring::{BindOptions, UringConfig, UringIo, UringPrepared, bind};
 use mixer::placement::available_cores;
+use mixer::replay;
 use mixer::worker::exchange::Exchange;
-use mixer::worker::{SpawnError, WorkerConfig, WorkerHandle, WorkerId, spawn};
+use mixer::worker::stats::StatsSnapshot;
+use mixer::worker::{RecordingConfig, SpawnError, WorkerConfig, WorkerHandle, WorkerId, spawn};
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, EngineLimits};
 use mixer_engine::packet::FlowId;
@@ -104,7 +107,14 @@ fn join(worker: &mut WorkerHandle<UringPrepared>, at: u32) -> UdpSocket {
 
 /// One phone talks; the other hears exactly its bytes, with the worker's numbering.
 fn two_phones(core: Option<usize>, spin: bool) {
-    let mut worker = spawn(config(core, spin), Exchange::alone(), open).unwrap();
+    let folder = std::env::temp_dir().join(format!("mixminus-recording-{}-{spin}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut config = config(core, spin);
+    config.recording = Some(RecordingConfig {
+        bytes: 8 << 20,
+        folder: folder.clone().leak(),
+    });
+    let mut worker = spawn(config, Exchange::alone(), open).unwrap();
     let conference = Conference::new(ConferenceSetup {
         phase: 3,
         talkers: None,
@@ -165,6 +175,27 @@ fn two_phones(core: Option<usize>, spin: bool) {
     let stats = stats.stats().read();
     assert!(stats.io.received >= 20 && stats.io.sent >= 20 && stats.engine.rtp_received >= 20);
     assert!(stats.worker.busy_ns > 0 && stats.worker.alive_ns >= stats.worker.busy_ns);
+    assert_replayable(&folder, &stats);
+}
+
+/// What the worker left in its folder can be replayed, and is all of it.
+fn assert_replayable(folder: &Path, stats: &StatsSnapshot) {
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
+    let path = files.into_iter().next().unwrap().unwrap().path();
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(
+        name.starts_with("worker-3-") && name.ends_with(".replay"),
+        "{name}"
+    );
+    let mut sent = 0;
+    let played = replay::play(&std::fs::read(&path).unwrap(), |_| sent += 1).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    // The last turn may not have been published.
+    assert!(sent >= stats.engine.rtp_sent, "{sent} of {stats:?}");
+    assert!(
+        played.datagrams >= stats.io.received && played.commands == 4,
+        "{played:?}"
+    );
 }
 
 #[test]
