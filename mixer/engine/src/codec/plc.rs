@@ -71,6 +71,11 @@ impl Concealer {
         blending
     }
 
+    /// Whether the next good samples will be altered.
+    pub fn is_blending(&self) -> bool {
+        self.lost > 0
+    }
+
     /// Takes 20 ms that are `value` throughout. False, and nothing is taken, when they would have to be
     /// altered. Costs nothing when all that was heard is the same.
     pub fn good_steady(&mut self, value: i16) -> bool {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::pace::SlackWindow;
 use super::slots::Stored;
 use super::source::Order;
 use super::{FRAME_SAMPLES, Insert, JitterBuffer, MARGIN, PacketMeta, Phase, TICK, TICK_US, samples_us};
@@ -76,15 +75,19 @@ impl JitterBuffer {
     /// Starts a time line with its first packet.
     fn begin(&mut self, first: Stored, payload: &[u8], newest: u64, counters: &mut Counters) {
         self.abandon(newest, counters);
-        self.slack = SlackWindow::new();
+        self.forget_clock();
         let not_before = first.arrived.after(lead(&first));
         self.wait(first, payload, not_before);
     }
 
     /// Goes on after a stop: on the old time line when the packet keeps to it, so that a talk spurt
-    /// does not lose the delay that was learnt, else anew.
+    /// does not lose the delay that was learnt, else anew. After a pause of the sender nobody hears that packets
+    /// begin with ticks again.
     fn resume(&mut self, first: Stored, payload: &[u8]) {
-        let slack_us = self.slack_us(&first);
+        if first.gap_from < first.begins {
+            self.align();
+        }
+        let slack_us = self.slack_us(&first) - self.offset_us();
         let lead = lead(&first);
         let fits = first.begins >= self.position
             && i128::from(slack_us) * 1000 >= i128::try_from(lead.as_nanos()).unwrap_or(0);
@@ -93,7 +96,7 @@ impl JitterBuffer {
             let wait = u64::try_from(slack_us - TICK_US / 2).unwrap_or(0);
             first.arrived.after(Duration::from_micros(wait))
         } else {
-            self.slack = SlackWindow::new();
+            self.forget_slack();
             first.arrived.after(lead)
         };
         self.slots.clear(first.sequence);
@@ -153,7 +156,7 @@ impl JitterBuffer {
         }
         self.late.record(true);
         self.late_run = self.late_run.saturating_add(u8::from(newer));
-        if (self.late.asks_for_delay() || self.slack.is_used_up()) && self.grow(&stored) {
+        if (self.late.asks_for_delay() || self.slack.is_used_up(self.offset_us())) && self.grow(&stored) {
             self.ledger.were_inserted(stored.begins, counters);
             self.late_run = 0;
         } else {
@@ -216,7 +219,8 @@ impl JitterBuffer {
                 return false;
             }
             self.position = stored.begins;
-            self.slack.shift(i32::try_from(frames).unwrap_or(0) * TICK_US);
+            self.moved(i32::try_from(frames).unwrap_or(0) * TICK_US - self.offset_us());
+            self.offset = 0;
             self.late.clear();
             if tight && frames < room {
                 self.insert_frames(self.insertions + 1);
@@ -235,31 +239,36 @@ impl JitterBuffer {
     }
 
     /// Raises the number of ticks to be inserted.
-    fn insert_frames(&mut self, wanted: u8) {
+    pub(super) fn insert_frames(&mut self, wanted: u8) {
         let more = wanted.saturating_sub(self.insertions);
         if more > 0 {
             self.insertions = wanted;
-            self.slack.shift(i32::from(more) * TICK_US);
+            self.moved(i32::from(more) * TICK_US);
             self.late.clear();
         }
     }
 
     /// Frames of delay that the slots still have room for, with packets of `samples` samples.
-    fn room_frames(&self, samples: u64) -> u64 {
+    pub(super) fn room_frames(&self, samples: u64) -> u64 {
         let slots_us = samples_us((self.slots.count() - 2) * samples).min(DELAY_MAX_US);
         let taken = self.slack.max().max(TICK_US);
         u64::try_from((slots_us - taken) / TICK_US).unwrap_or(0)
     }
 
-    /// Microseconds from the arrival of a packet to the tick that needs it first.
+    /// Microseconds from the arrival of a packet to the tick that needs it first, and from there to its
+    /// first sample, as far as small steps have moved it.
     fn slack_us(&self, stored: &Stored) -> i32 {
-        let frames = stored.begins.saturating_sub(self.position) / FRAME_SAMPLES + u64::from(self.insertions);
+        let aligned = self.position + u64::from(self.offset);
+        let frames = stored.begins.saturating_sub(aligned) / FRAME_SAMPLES + u64::from(self.insertions);
         let next_tick = self.next_tick(stored.arrived);
         let until_tick_us = next_tick.microseconds_since(stored.arrived);
         let frames_us = i64::try_from(frames)
             .unwrap_or(i64::MAX)
             .saturating_mul(i64::from(TICK_US));
-        i32::try_from(until_tick_us.saturating_add(frames_us)).unwrap_or(i32::MAX)
+        let all_us = until_tick_us.saturating_add(frames_us);
+        i32::try_from(all_us)
+            .unwrap_or(i32::MAX)
+            .saturating_add(self.offset_us())
     }
 
     /// When the next tick begins; `now` when none has run yet.

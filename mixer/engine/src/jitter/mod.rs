@@ -5,23 +5,28 @@
 //! line is played at the first tick that begins at least 3 ms after its arrival, so that a clean
 //! network costs 3 to 23 ms whoever came first. From then on every tick advances the play position
 //! by one frame; what is missing is concealed. When packets come after their ticks, frames are
-//! inserted; when all packets of some seconds waited for more than a frame, one is left out.
+//! inserted; when all packets of some seconds waited for more than a frame, one is left out. A clock
+//! that is known to run apart from the ticks is followed in steps of a few samples.
 //!
-//! `arrival` places packets and adds delay, `playout` fills ticks and removes delay, `source`
-//! follows the sequence, `ledger` finds out what became of concealed frames, `pace` measures.
+//! `arrival` places packets and adds delay, `playout` fills ticks and removes delay, `drift` tells
+//! a clock that runs apart and `steps` follows it, `source` follows the sequence, `ledger` finds out
+//! what became of concealed frames, `pace` measures.
 //! Nothing allocates after construction; no input panics.
 
 mod arrival;
+mod drift;
 mod ledger;
 mod pace;
 mod playout;
 mod slots;
 mod source;
+mod steps;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::drift::Drift;
 use self::ledger::Ledger;
 use self::pace::{LateHistory, SlackWindow};
 use self::slots::Slots;
@@ -165,8 +170,15 @@ pub struct JitterBuffer {
     early_run: u8,
     /// Ticks before another frame may be left out.
     shrink_pause: u8,
+    /// Samples to be left out in small steps, or inserted when negative.
+    repay: i16,
+    /// Samples by which packets of 20 ms begin behind the beginning of a tick, because of such steps.
+    offset: u8,
+    /// Ticks in a row that found digital silence while something was to be done about either.
+    idle_ticks: u8,
     concealer: Concealer,
     ledger: Ledger,
+    drift: Box<Drift>,
 }
 
 /// Where the playout stands.
@@ -205,6 +217,10 @@ impl JitterBuffer {
             late_run: 0,
             early_run: 0,
             shrink_pause: 0,
+            repay: 0,
+            offset: 0,
+            idle_ticks: 0,
+            drift: Box::new(Drift::new()),
         }
     }
 
@@ -256,7 +272,7 @@ impl JitterBuffer {
     pub fn reset(&mut self, counters: &mut Counters) {
         self.abandon(self.tracker.newest_begins(), counters);
         self.tracker.reset();
-        self.slack = SlackWindow::new();
+        self.forget_clock();
         self.phase = Phase::Idle;
         self.insertions = 0;
         self.silent_ticks = 0;

@@ -28,7 +28,8 @@ const WINDOW: u64 = (1 << 50) - 1;
 const LATE_MAX: u32 = 2;
 
 /// Smallest and largest slack (from arrival to tick, microseconds) of the last three to four
-/// seconds.
+/// seconds. While packets do not begin with ticks, how far behind its tick's beginning a packet begins
+/// is part of it: it is the delay then, and its tick needs the packet so much earlier.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct SlackWindow {
     current: Extent,
@@ -36,26 +37,34 @@ pub(super) struct SlackWindow {
     ticks: u8,
 }
 
+/// Smallest and largest of some times, microseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Extent {
-    min: i32,
-    max: i32,
+pub(super) struct Extent {
+    pub(super) min: i32,
+    pub(super) max: i32,
 }
 
 impl Extent {
-    const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         min: i32::MAX,
         max: i32::MIN,
     };
 
-    fn is_empty(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.min > self.max
     }
 
-    fn with(self, other: Self) -> Self {
+    pub(super) fn with(self, other: Self) -> Self {
         Self {
             min: self.min.min(other.min),
             max: self.max.max(other.max),
+        }
+    }
+
+    pub(super) fn shift(&mut self, by_us: i32) {
+        if !self.is_empty() {
+            self.min = self.min.saturating_add(by_us);
+            self.max = self.max.saturating_add(by_us);
         }
     }
 }
@@ -76,15 +85,17 @@ impl SlackWindow {
         });
     }
 
-    /// To be called every tick.
-    pub(super) fn tick(&mut self) {
+    /// To be called every tick. The slacks of a second, when it is over.
+    pub(super) fn tick(&mut self) -> Option<Extent> {
         self.ticks += 1;
-        if self.ticks == TICKS_PER_EXTENT {
-            self.ticks = 0;
-            let [_, second, third] = self.past;
-            self.past = [second, third, self.current];
-            self.current = Extent::EMPTY;
+        if self.ticks < TICKS_PER_EXTENT {
+            return None;
         }
+        self.ticks = 0;
+        let [_, second, third] = self.past;
+        let over = std::mem::replace(&mut self.current, Extent::EMPTY);
+        self.past = [second, third, over];
+        Some(over)
     }
 
     /// Smallest slack, once three full seconds are known.
@@ -110,21 +121,16 @@ impl SlackWindow {
     }
 
     /// Whether for three full seconds not even the quickest packet came with time to spare. That is
-    /// a slow sender's clock rather than chance: the next late packet is the first of many.
-    pub(super) fn is_used_up(&self) -> bool {
-        self.min().is_some() && self.max() < SPARE_US
+    /// a slow sender's clock rather than chance: the next late packet is the first of many. Packets are
+    /// needed by `offset_us` earlier than their slack says.
+    pub(super) fn is_used_up(&self, offset_us: i32) -> bool {
+        self.min().is_some() && self.max() - offset_us < SPARE_US
     }
 
     /// The play position moved: every slack of the window changes likewise.
     pub(super) fn shift(&mut self, by_us: i32) {
-        for extent in self
-            .past
-            .iter_mut()
-            .chain([&mut self.current])
-            .filter(|extent| !extent.is_empty())
-        {
-            extent.min = extent.min.saturating_add(by_us);
-            extent.max = extent.max.saturating_add(by_us);
+        for extent in self.past.iter_mut().chain([&mut self.current]) {
+            extent.shift(by_us);
         }
     }
 }

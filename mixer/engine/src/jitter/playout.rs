@@ -1,7 +1,6 @@
 //! What a tick gets.
 
 use super::arrival::lead;
-use super::pace::SlackWindow;
 use super::slots::Stored;
 use super::{FRAME, FRAME_SAMPLES, FrameKind, JitterBuffer, MARGIN_US, Phase, Pulled, TICK_US, samples_us};
 use crate::codec;
@@ -44,7 +43,9 @@ impl JitterBuffer {
                 passthrough: None,
             };
         }
-        self.slack.tick();
+        if let Some(second) = self.slack.tick() {
+            self.steer(second);
+        }
         self.ledger.expire(self.position, counters);
         if self.insertions > 0 {
             self.insertions -= 1;
@@ -98,10 +99,10 @@ impl JitterBuffer {
         match self.slots.oldest() {
             Some((_, first)) => {
                 self.phase = Phase::Playing;
-                self.position = first.begins;
-                self.played_to = first.begins;
+                self.position = first.begins.saturating_sub(u64::from(self.offset));
+                self.played_to = self.position;
                 // Its slack says whether delay may shrink again.
-                self.slack.record(wait_us(tick_begins, &first, first.begins));
+                self.slack.record(wait_us(tick_begins, &first, self.position));
             }
             None => self.phase = Phase::Stopped,
         }
@@ -116,6 +117,9 @@ impl JitterBuffer {
         counters: &mut Counters,
     ) -> Pulled<'_> {
         let arrived = std::mem::take(&mut self.arrived);
+        if self.repay != 0 || self.offset != 0 {
+            self.settle_in_silence(counters);
+        }
         let may_shrink = self.may_shrink();
         if !may_shrink && let Some(slot) = self.pass_idle(tick_begins) {
             self.silent_ticks = 0;
@@ -123,6 +127,14 @@ impl JitterBuffer {
             return Pulled {
                 frame: FrameKind::Idle,
                 passthrough: Some(self.slots.payload_of(slot)),
+            };
+        }
+        if self.repay != 0 && !may_shrink && self.step(out) {
+            self.silent_ticks = 0;
+            counters.frame(FrameOutcome::Skew);
+            return Pulled {
+                frame: FrameKind::Decoded,
+                passthrough: None,
             };
         }
         let begins = self.position;
@@ -220,6 +232,7 @@ impl JitterBuffer {
             if in_gap && done == 0 && count < FRAME {
                 // The packet shall begin with a tick, but has not been here for long enough.
                 self.concealer.conceal(rest);
+                self.offset = 0;
                 rendered.made_up = FRAME;
                 break;
             }
@@ -247,7 +260,7 @@ impl JitterBuffer {
             rendered.whole = Some(index);
         }
         if offset == 0 {
-            self.smooth_delay(wait_us(tick_begins, oldest, oldest.begins));
+            self.smooth_delay(wait_us(tick_begins, oldest, oldest.begins).saturating_add(self.offset_us()));
         }
         self.position += u64::try_from(count).unwrap_or(0);
         self.played_to = self.position;
@@ -269,9 +282,11 @@ impl JitterBuffer {
             return false;
         }
         if too_long {
-            self.slack = SlackWindow::new();
+            self.forget_slack();
         }
         self.position = oldest.begins;
+        self.moved(-self.offset_us());
+        self.offset = 0;
         true
     }
 
@@ -279,7 +294,9 @@ impl JitterBuffer {
     fn may_shrink(&mut self) -> bool {
         self.shrink_pause = self.shrink_pause.saturating_sub(1);
         self.shrink_pause == 0
-            && self.slack.min().is_some_and(|slack_us| slack_us > SHRINK_US)
+            && self.slack.min().is_some_and(|slack_us| {
+                slack_us - self.offset_us() > SHRINK_US && !self.left_to_steps(slack_us)
+            })
             && self.slots.covered_from(self.position) >= self.position + 2 * FRAME_SAMPLES
     }
 
@@ -300,7 +317,7 @@ impl JitterBuffer {
             // Between two samples, so within range.
             *sample = i16::try_from(faded).unwrap_or(0);
         }
-        self.slack.shift(-TICK_US);
+        self.moved(-TICK_US);
         self.shrink_pause = SHRINK_PAUSE;
         self.counters.left_out += 1;
         counters.frame(FrameOutcome::Skew);
@@ -351,8 +368,8 @@ const SHRINK_US: i32 = TICK_US + MARGIN_US;
 /// The same from which any frame is left out.
 const FORCED_SHRINK_US: i32 = 44_000;
 
-/// Ticks between two frames left out.
-const SHRINK_PAUSE: u8 = 10;
+/// Ticks between two frames left out, or shortened.
+pub(super) const SHRINK_PAUSE: u8 = 10;
 
 /// Steps of the fade between two frames.
 const FADE: i32 = 160;

@@ -3,6 +3,7 @@
 mod arbitrary;
 mod networks;
 mod rules;
+mod skew;
 
 use super::*;
 use crate::counters::FrameOutcome;

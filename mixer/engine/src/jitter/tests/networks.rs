@@ -57,9 +57,9 @@ fn a_fast_or_slow_clock_keeps_the_delay_bounded_for_30_minutes() {
         let skew = bench.outcome(FrameOutcome::Skew);
         let missing = bench.outcome(FrameOutcome::NetworkLate) + bench.outcome(FrameOutcome::NetworkLost);
         eprintln!("{ppm} ppm: worst delay {worst} us, {skew} frames of skew, {missing} missing");
-        assert!(worst < 47_000, "{ppm}: {worst}");
-        // 0.36 s of drift are 18 frames.
-        assert!((16..=40).contains(&skew), "{ppm}: {skew}");
+        assert!(worst < 37_000, "{ppm}: {worst}");
+        // 0.36 s of drift, up to a frame more or less to where the delay is held, in steps of 2 to 5 ms.
+        assert!((340 / 5..=380 / 2).contains(&skew), "{ppm}: {skew}");
         assert!(missing <= 2, "{ppm}: {missing}");
         assert_eq!(bench.outcome(FrameOutcome::SourceStopped), 0);
     }
@@ -67,22 +67,17 @@ fn a_fast_or_slow_clock_keeps_the_delay_bounded_for_30_minutes() {
 
 #[test]
 fn a_quiet_source_gives_delay_back_sooner_than_a_loud_one() {
-    let worst = |code| {
-        let talker = Talker {
-            ppm: 200.0,
-            code,
-            ..Talker::new()
-        };
-        let mut flights = talker.packets(0..20_000, |_| us(0));
+    let kept = |code, shorter_ms| {
+        let mut flights = Talker::new().packets(0..2_000, |n| delay_ms(if n < 500 { shorter_ms } else { 0 }));
         for flight in &mut flights {
             flight.payload.fill(code);
         }
         let mut bench = Bench::new(16);
-        bench.run(&flights, ms(1010), 20_000);
-        *bench.delays.iter().max().unwrap()
+        bench.run(&flights, ms(1000 + shorter_ms + 10), 1_900);
+        bench.delays.last().copied().unwrap()
     };
-    let (quiet, loud) = (worst(0xff), worst(0x9a));
-    assert!(quiet < 25_500 && loud > 40_000, "{quiet} {loud}");
+    assert_eq!((kept(0xff, 20), kept(0x9a, 20)), (10_000, 30_000));
+    assert_eq!((kept(0xff, 40), kept(0x9a, 40)), (10_000, 30_000));
 }
 
 #[test]
