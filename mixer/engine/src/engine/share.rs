@@ -2,7 +2,7 @@
 //!
 //! Every engine has a part of it. At a tick each sums up its own members and tells the others the sum
 //! ([`Partial`]); once it has been told by all of them it adds their sums to its own and sends. Who is late is
-//! not waited for beyond [`WAIT_SLOTS`]. Slots must have the same numbers in all engines. Nobody
+//! not waited for beyond 8 ms. Slots must have the same numbers in all engines. Nobody
 //! calls anybody: whoever runs the engines carries what [`Engine::poll_partial`] gives to
 //! [`Engine::take_partial`] of the others.
 
