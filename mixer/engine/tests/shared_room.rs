@@ -177,6 +177,20 @@ fn a_lone_talker_of_another_part_is_passed_on_untouched() {
 }
 
 #[test]
+fn silence_in_bytes_of_its_own_keeps_them_in_another_part() {
+    let mut site = Site::new(2);
+    let silent = site.add(0, Codec::Pcmu);
+    let listener = site.add(1, Codec::Pcmu);
+    // Zero, by the name that mu-law has for it from below.
+    let zero_from_below = |_| vec![0x7f; 160];
+    site.parts[0].talk(silent, zero_from_below);
+    site.whole.talk(silent, zero_from_below);
+    site.run(1_000);
+    site.assert_same(1, listener);
+    assert_eq!(site.heard(1, listener)[40].payload, zero_from_below(0));
+}
+
+#[test]
 fn a_part_that_is_late_is_left_out_and_the_rest_goes_on() {
     let mut site = crowd(2, 6, 6);
     site.run(1_000);
