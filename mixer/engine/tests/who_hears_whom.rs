@@ -9,7 +9,7 @@ mod lab;
 
 use lab::{Lab, Noise, amplitude, decode, encode, noise, tone};
 use mixer_engine::command::{Command, Play, PlayId, PlaySource};
-use mixer_engine::counters::FrameOutcome;
+use mixer_engine::counters::{Counters, FrameOutcome};
 use mixer_engine::engine::EngineLimits;
 use mixer_engine::event::EventKind;
 use mixer_engine::media::Codec;
@@ -408,15 +408,16 @@ fn encodes_are_the_formats_in_use_plus_the_contributors() {
     let before = lab.counters();
     lab.run(1000);
     let after = lab.counters();
-    let made: Vec<_> = after
-        .encodes
-        .iter()
-        .zip(before.encodes)
-        .map(|(after, before)| after - before)
-        .collect();
+    let made = encodes_between(&before, &after);
     assert_eq!(made, [50 * (3 + 1), 50, 50]);
     assert_eq!(after.ticks - before.ticks, 50);
     assert_eq!(after.rtp_sent - before.rtp_sent, 50 * 9);
+}
+
+/// By codec.
+fn encodes_between(before: &Counters, after: &Counters) -> Vec<u64> {
+    let pairs = after.encodes.iter().zip(before.encodes);
+    pairs.map(|(after, before)| after - before).collect()
 }
 
 #[test]
@@ -444,12 +445,7 @@ fn a_thousand_listeners_cost_one_encode_per_format_at_every_tick() {
     for tick in 0..50 {
         lab.run(20);
         let after = lab.counters();
-        let made: Vec<_> = after
-            .encodes
-            .iter()
-            .zip(before.encodes)
-            .map(|(after, before)| after - before)
-            .collect();
+        let made = encodes_between(&before, &after);
         // One per format and one per talker: two of them have PCMU, one PCMA.
         assert_eq!(made, [1 + 2, 1 + 1, 0], "tick {tick}");
         assert_eq!(after.passthrough, before.passthrough, "tick {tick}");

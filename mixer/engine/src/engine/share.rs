@@ -138,12 +138,12 @@ impl Engine {
     /// Takes what another engine tells of a conference that both share.
     pub fn take_partial(&mut self, partial: &Partial) {
         // Shared conferences are few, and large.
-        let shared = self.shared.iter().copied();
-        let mut exchanges = shared.filter_map(|at| {
-            let share = self.shares.get(at.0 as usize)?.as_deref()?;
-            (share.exchange.setup.room == partial.room).then_some(at)
-        });
-        let Some(at) = exchanges.next() else { return };
+        let is_it = |at: &&ConferenceIndex| {
+            share_at(&self.shares, **at).is_some_and(|share| share.exchange.setup.room == partial.room)
+        };
+        let Some(&at) = self.shared.iter().find(is_it) else {
+            return;
+        };
         if let Some(share) = self.shares.get_mut(at.0 as usize).and_then(Option::as_deref_mut)
             && let Some(place) = share.exchange.place(partial.from, partial.slot)
         {

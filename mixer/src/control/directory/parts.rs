@@ -98,7 +98,10 @@ impl<L: Link, W> Directory<L, W> {
         let new = self.place_part(name, worker, phase)?;
         let conference = Conference::new(ConferenceSetup { phase, talkers });
         let at = new.index;
-        self.tell_part(name, new, Command::AddConference { at, conference })?;
+        if let Err(problem) = self.tell_part(name, new, Command::AddConference { at, conference }) {
+            self.free_part(&new, phase);
+            return Err(problem);
+        }
         parts.push(new);
         if let Some(entry) = self.conferences.get_mut(name) {
             (entry.parts, entry.room) = (parts.clone(), Some(room));
