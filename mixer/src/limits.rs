@@ -18,6 +18,9 @@ pub const HISTOGRAM_PAIRS: usize = 2;
 /// Events an engine keeps until its worker forwards them.
 pub const ENGINE_EVENTS: usize = 4_096;
 
+/// Slots of 1 ms from one turn of a worker to the next: waking costs as much as some hundred packets
+/// (`docs/decisions/0015-turns-of-two-slots.md`). Conferences tick in slots in which a turn begins.
+pub const SLOTS_PER_TURN: u64 = 2;
 /// Requests a worker applies in one turn at most.
 pub const REQUESTS_PER_TURN: usize = 32;
 /// Boxes of failed conferences a worker gives back in one turn at most: each closes a flow.
@@ -64,6 +67,10 @@ const _: () = assert!(CLOSING_FLOWS < SEND_BUFFERS);
 const _: () = assert!(RECEIVE_BUFFER_SIZE > 16 + 28 + 12);
 const _: () = assert!(REPLY_RING > REPLY_RING_RESERVE + REQUEST_RING);
 const _: () = assert!(REPLY_RING_RESERVE > REQUESTS_PER_TURN);
+const _: () = assert!(
+    mixer_engine::time::Slot::PER_TICK / 2 % SLOTS_PER_TURN == 0,
+    "a leg of 10 ms is served half a tick after its conference"
+);
 const _: () = assert!(CATCH_UP_SLOTS < LATE_SLOTS_MAX);
 const _: () = assert!(CATCH_UP_SLOTS == 3 * mixer_engine::time::Slot::PER_TICK);
 const _: () = assert!(

@@ -130,11 +130,12 @@ pub fn choose_worker(loads: &[WorkerLoad]) -> Option<WorkerId> {
 }
 
 /// The phase for a new conference: that with the fewest `endpoints`, so that the slots of a tick
-/// cost the same. Ties go to the lowest.
+/// cost the same, of those slots in which a turn begins. Ties go to the lowest.
 #[must_use]
 pub fn choose_phase(endpoints: &[u32; 20]) -> u8 {
     (0u8..)
         .zip(endpoints)
+        .filter(|(phase, _)| u64::from(*phase) % crate::limits::SLOTS_PER_TURN == 0)
         .min_by_key(|(_, count)| **count)
         .map_or(0, |(phase, _)| phase)
 }
@@ -309,8 +310,10 @@ mod tests {
     fn the_emptiest_phase_is_chosen() {
         let mut endpoints = [5; 20];
         assert_eq!(choose_phase(&endpoints), 0);
-        endpoints[19] = 4;
-        assert_eq!(choose_phase(&endpoints), 19);
+        endpoints[18] = 4;
+        assert_eq!(choose_phase(&endpoints), 18);
+        endpoints[17] = 3;
+        assert_eq!(choose_phase(&endpoints), 18, "no turn begins in an odd slot");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! end only measures it. The worker never waits for control: what control does not fetch stays in
 //! the engine's bounded queue, and requests are not taken meanwhile.
 //!
-//! Slots. Slot `n` is due at `origin + n` milliseconds and every slot is run, in order, under its own
+//! Slots. Slot `n` begins at `origin + n` milliseconds and is due at the next turn, of which there is one
+//! in every [`limits::SLOTS_PER_TURN`] slots; the conferences tick in those. Every slot is run, in order, under its own
 //! number, however late. The newest [`limits::CATCH_UP_SLOTS`] late ones are heard: at most three
 //! frames at once per listener. Older ones run muted: to a listener they are a pause, with timestamps
 //! that stay true, no missing sequence number, and a marker at its end. After a stall beyond
@@ -50,6 +51,8 @@ pub struct WorkerConfig {
     pub core: Option<usize>,
     /// Whether to spin instead of sleeping (a dedicated core).
     pub spin: bool,
+    /// Slots from one turn to the next, at least 1.
+    pub slots_per_turn: u64,
     /// When slot 0 was due, the same for all workers that share conferences; absent: at its start.
     pub origin: Option<Timestamp>,
     /// Sizes of its engine.
@@ -76,6 +79,7 @@ pub struct Worker<Io: PacketIo> {
     rings: WorkerEnd<Io::Prepared>,
     exchange: Exchange,
     spin: bool,
+    slots_per_turn: u64,
     /// When slot 0 was due.
     origin: Timestamp,
     /// The slot to run next.
@@ -120,6 +124,7 @@ impl<Io: PacketIo> Worker<Io> {
             rings,
             exchange,
             spin: config.spin,
+            slots_per_turn: config.slots_per_turn.max(1),
             origin,
             next,
             counters: WorkerCounters {
@@ -166,7 +171,7 @@ impl<Io: PacketIo> Worker<Io> {
         !self.rings.stop_wanted()
     }
 
-    /// Waits for the next slot; false when packet I/O wants the worker to end.
+    /// Waits for the next turn; false when packet I/O wants the worker to end.
     pub fn wait(&mut self) -> bool {
         let until = self.next_slot_at();
         if !self.spin {
@@ -184,10 +189,10 @@ impl<Io: PacketIo> Worker<Io> {
         self.rings.hand_over_wanted()
     }
 
-    /// When the next slot is due.
+    /// When the next slot is due: a turn begins in it or, for those in between, after it.
     #[must_use]
     pub fn next_slot_at(&self) -> Timestamp {
-        self.next.begins(self.origin)
+        Slot(self.next.0.next_multiple_of(self.slots_per_turn)).begins(self.origin)
     }
 
     /// The slot to run next.

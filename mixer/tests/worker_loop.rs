@@ -426,6 +426,7 @@ fn a_worker_that_is_late_by_its_own_work_has_not_overslept() {
         id: WorkerId(0),
         core: None,
         spin: false,
+        slots_per_turn: 1,
         origin: None,
         recording: None,
         engine: EngineLimits {

@@ -35,6 +35,7 @@ fn config(core: Option<usize>, spin: bool) -> WorkerConfig {
         id: WorkerId(3),
         core,
         spin,
+        slots_per_turn: 1,
         origin: None,
         engine,
         recording: None,

@@ -245,6 +245,7 @@ fn raise<Io: PacketIo>(
     let uac = Uac::new(ends, options.codec, unique());
     let law = options.codec;
     let seats = plan.conference.iter().zip(&plan.sources);
+    let frames = usize::try_from(options.seconds * 50).unwrap_or(0);
     let legs: Vec<Leg> = locals
         .iter()
         .zip(seats)
@@ -252,7 +253,7 @@ fn raise<Io: PacketIo>(
             conference,
             local,
             sender: Sender::new(law.payload_type(), law.silence(), source.clone(), &mut seed),
-            receiver: Receiver::new(law.payload_type()),
+            receiver: Receiver::new(law.payload_type(), frames),
             call: CallState::Waiting,
         })
         .collect();
@@ -303,7 +304,7 @@ fn measure(
     let napi_time = || napi.map(Napi::run_time).transpose().map_err(MeasureError::Napi);
     let napi_before = napi_time()?;
     let began = now;
-    stage.begin_recording(seconds);
+    stage.begin_recording();
     if options.delay {
         stage.measure_delay(seconds)
     } else {

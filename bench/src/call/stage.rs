@@ -186,12 +186,11 @@ impl<Io: PacketIo> Stage<Io> {
     }
 
     /// Starts every leg's recording.
-    pub fn begin_recording(&mut self, length: Duration) {
-        let frames = usize::try_from(length.as_millis() / 20).unwrap_or(0);
+    pub fn begin_recording(&mut self) {
         self.stall_max_ns = 0;
         for leg in &mut self.legs {
             (leg.sender.late, leg.sender.worst_ns) = (0, 0);
-            leg.receiver.begin(frames);
+            leg.receiver.begin();
         }
     }
 

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mixer::io::{IoCounters, PacketIo};
-use mixer::limits::RECEIVE_BUDGET;
+use mixer::limits::{RECEIVE_BUDGET, SLOTS_PER_TURN};
 use mixer_engine::packet::FlowId;
 use mixer_engine::time::Timestamp;
 use serde::Serialize;
 
-use super::{EchoOptions, IoError, next_slot};
+use super::{EchoOptions, IoError, next_turn};
 use crate::napi::Napi;
 use crate::open::{self, Job, Setup};
 use crate::process;
@@ -249,9 +249,9 @@ impl<Io: PacketIo> Mirror<Io> {
         }
     }
 
-    /// Waits for the next slot and makes one turn: receive, send back, flush.
+    /// Waits for the next turn, as often as a worker makes one, and makes it: receive, send back, flush.
     fn turn(&mut self, setup: &Setup) -> Timestamp {
-        self.io.wait(next_slot(self.origin, self.now));
+        self.io.wait(next_turn(SLOTS_PER_TURN, self.origin, self.now));
         self.now = self.io.now();
         self.turns += 1;
         let (held, bytes) = (&mut self.held, &mut self.bytes);

@@ -11,7 +11,7 @@ use mixer_engine::time::Timestamp;
 use serde::Serialize;
 
 use super::stream::{Row, Tally};
-use super::{IoError, LoadOptions, next_slot};
+use super::{IoError, LoadOptions, next_turn};
 use crate::open::{self, Job, Setup};
 
 /// Time before anything counts: neighbours and flows are known then.
@@ -160,7 +160,7 @@ impl Job for Load<'_> {
         let mut now = start;
         let mut end = None;
         while end.is_none_or(|end| now < end) {
-            io.wait(next_slot(start, now));
+            io.wait(next_turn(1, start, now));
             now = io.now();
             io.receive(RECEIVE_BUDGET, |datagram| {
                 let flow = self.setup.flow_of(datagram.local_port);

@@ -126,9 +126,10 @@ pub enum IoError {
     Napi(#[from] NapiError),
 }
 
-/// When the next 1 ms slot begins, as the mixer's worker counts them from `origin`.
-fn next_slot(origin: Timestamp, now: Timestamp) -> Timestamp {
-    let length = u64::try_from(Slot::LENGTH.as_nanos()).unwrap_or(u64::MAX);
+/// When the next slot of 1 ms begins, or the next turn of `slots` of them, counted from `origin` as the mixer's
+/// worker does.
+fn next_turn(slots: u64, origin: Timestamp, now: Timestamp) -> Timestamp {
+    let length = slots * u64::try_from(Slot::LENGTH.as_nanos()).unwrap_or(u64::MAX);
     let since = now.0.saturating_sub(origin.0);
     Timestamp(origin.0 + (since / length + 1) * length)
 }
@@ -138,14 +139,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_slot_is_never_now() {
+    fn the_next_turn_is_never_now() {
         let origin = Timestamp(5_000_300);
-        for (now, next) in [
-            (5_000_300, 6_000_300),
-            (6_000_299, 6_000_300),
-            (6_000_300, 7_000_300),
+        for (slots, now, next) in [
+            (1, 5_000_300, 6_000_300),
+            (1, 6_000_299, 6_000_300),
+            (1, 6_000_300, 7_000_300),
+            (2, 5_000_300, 7_000_300),
+            (2, 7_000_299, 7_000_300),
+            (2, 7_000_300, 9_000_300),
         ] {
-            assert_eq!(next_slot(origin, Timestamp(now)), Timestamp(next));
+            assert_eq!(next_turn(slots, origin, Timestamp(now)), Timestamp(next));
         }
     }
 }

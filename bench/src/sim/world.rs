@@ -94,6 +94,7 @@ impl World {
             id: WorkerId(0),
             core: None,
             spin: false,
+            slots_per_turn: 1,
             origin: None,
             engine: EngineLimits {
                 conferences: setup.conferences,

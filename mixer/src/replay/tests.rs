@@ -24,6 +24,7 @@ fn config(bytes: usize) -> WorkerConfig {
         id: WorkerId(0),
         core: None,
         spin: false,
+        slots_per_turn: 1,
         origin: None,
         engine: EngineLimits {
             conferences: 4,

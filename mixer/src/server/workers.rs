@@ -122,6 +122,7 @@ fn worker_configs(
             id: WorkerId(u16::try_from(place).unwrap_or(u16::MAX)),
             core: Some(*core),
             spin: config.workers.spin,
+            slots_per_turn: limits::SLOTS_PER_TURN,
             origin,
             engine: EngineLimits {
                 conferences: worker_conferences(config),

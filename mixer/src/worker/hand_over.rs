@@ -127,6 +127,7 @@ impl<Io: PacketIo> Worker<Io> {
             rings,
             exchange,
             spin: config.spin,
+            slots_per_turn: config.slots_per_turn.max(1),
             origin: resumed.origin,
             next: resumed.next,
             counters: resumed.counters,

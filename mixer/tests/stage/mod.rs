@@ -62,6 +62,7 @@ impl Stage {
             id: WorkerId(0),
             core: None,
             spin: false,
+            slots_per_turn: 1,
             origin: None,
             engine: EngineLimits {
                 conferences: 16,

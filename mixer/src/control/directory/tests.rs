@@ -98,6 +98,7 @@ impl Rig {
                 id: WorkerId(id),
                 core: None,
                 spin: false,
+                slots_per_turn: 1,
                 origin: None,
                 recording: None,
                 engine: EngineLimits {

@@ -78,12 +78,12 @@ impl Ring {
     /// Hands every queued request to the kernel; false when some are left.
     pub(super) fn submit(&mut self) -> bool {
         // A signal or a kernel short of memory leaves requests in the queue; a later call takes them.
-        while let Ok(taken) = self.ring.submit() {
-            if taken == 0 || self.ring.submission().is_empty() {
-                break;
+        while !self.ring.submission().is_empty() {
+            if !matches!(self.ring.submit(), Ok(taken) if taken > 0) {
+                return false;
             }
         }
-        self.ring.submission().is_empty()
+        true
     }
 
     /// Makes the kernel post what has happened, when it says that there is something; true when the
