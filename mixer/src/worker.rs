@@ -15,6 +15,7 @@
 pub mod exchange;
 mod hand_over;
 pub mod histograms;
+mod inlet;
 mod outlet;
 mod spawn;
 pub mod stats;
@@ -34,6 +35,7 @@ use crate::replay::{Beginning, Recorder};
 use exchange::Exchange;
 pub use hand_over::{Ended, ResumeError, Resumed};
 use histograms::Histograms;
+use inlet::Inlet;
 use outlet::Outlet;
 pub use spawn::{SpawnError, Starting, WorkerHandle, spawn, spawn_resumed};
 use stats::WorkerCounters;
@@ -157,12 +159,8 @@ impl<Io: PacketIo> Worker<Io> {
         self.counters.turns += 1;
         self.retire = limits::RETIRED_PER_TURN;
         let (engine, recorder) = (&mut self.engine, &mut self.recorder);
-        self.io.receive(limits::RECEIVE_BUDGET, |datagram| {
-            if let Some(recorder) = recorder {
-                recorder.datagram(datagram);
-            }
-            engine.handle_datagram(datagram);
-        });
+        self.io
+            .receive_into(limits::RECEIVE_BUDGET, &mut Inlet { engine, recorder });
         self.take_requests(now);
         let slots = self.run_due_slots(now);
         self.forward();

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use mixer::io::cache;
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
 use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, Engine, EngineLimits};
@@ -41,6 +42,11 @@ impl PacketSink for Sink {
     }
 
     fn set_remote(&mut self, _flow: FlowId, _remote: SocketAddr) {}
+
+    #[inline]
+    fn prefetch<T>(&self, soon: &T) {
+        cache::prefetch(soon);
+    }
 }
 
 struct Leg {

@@ -34,6 +34,14 @@ pub trait PacketSink {
     /// Points `flow` at another remote address from the next `transmit` on.
     fn set_remote(&mut self, flow: FlowId, remote: SocketAddr);
 
+    /// Is told of memory that will be read soon, and may bring it near.
+    #[inline]
+    fn prefetch<T>(&self, _soon: &T) {}
+
+    /// Is told that `flow` will be sent on soon.
+    #[inline]
+    fn expect(&self, _flow: FlowId) {}
+
     /// Whether nothing may leave now although time passes: a worker that was held up runs its
     /// oldest slots so, and no listener gets a burst of stale frames. Timestamps go on, sequence
     /// numbers stand still, and the next packet carries the marker (RFC 3550 5.1, M-05).

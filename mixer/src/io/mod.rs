@@ -1,5 +1,6 @@
 //! Packet I/O: one trait, several backends, chosen once in `main`; no dynamic dispatch per packet.
 
+pub mod cache;
 pub mod handoff;
 pub mod inherit;
 pub mod report;
@@ -23,8 +24,13 @@ pub trait PacketIo: PacketSink {
     /// The monotonic time, read once per turn.
     fn now(&mut self) -> Timestamp;
 
-    /// Hands at most `budget` received datagrams to `on_datagram`; returns how many.
-    fn receive(&mut self, budget: u32, on_datagram: impl FnMut(&Datagram<'_>)) -> u32;
+    /// Hands at most `budget` received datagrams to `intake`; returns how many.
+    fn receive_into(&mut self, budget: u32, intake: &mut impl Intake) -> u32;
+
+    /// The same, for who does not look ahead.
+    fn receive(&mut self, budget: u32, on_datagram: impl FnMut(&Datagram<'_>)) -> u32 {
+        self.receive_into(budget, &mut ToClosure(on_datagram))
+    }
 
     /// Opens a flow on a prepared local port. The remote address is set by the engine
     /// ([`PacketSink::set_remote`]); until then nothing can be sent.
@@ -58,6 +64,24 @@ pub trait PacketIo: PacketSink {
     /// for them. What arrives from now on waits where the next user of a flow finds it. Allocates:
     /// for the end of a worker only.
     fn hand_over(&mut self, on_datagram: impl FnMut(&Datagram<'_>)) -> Vec<OpenFlow<Self::Prepared>>;
+}
+
+/// Who gets received datagrams.
+pub trait Intake {
+    /// Is told the local port of a datagram that comes a few later, so that what it will need can be brought near.
+    #[inline]
+    fn expect(&mut self, _local_port: u16) {}
+
+    /// Gets one.
+    fn take(&mut self, datagram: &Datagram<'_>);
+}
+
+struct ToClosure<F>(F);
+
+impl<F: FnMut(&Datagram<'_>)> Intake for ToClosure<F> {
+    fn take(&mut self, datagram: &Datagram<'_>) {
+        (self.0)(datagram);
+    }
 }
 
 /// An open flow on its way to another user.

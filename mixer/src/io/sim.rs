@@ -21,7 +21,7 @@ use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
 use self::net::Net;
-use super::{IoCounters, OpenFlow, PacketIo};
+use super::{Intake, IoCounters, OpenFlow, PacketIo};
 use crate::limits;
 
 /// What one direction does to datagrams.
@@ -237,7 +237,7 @@ impl PacketIo for SimIo {
         self.now
     }
 
-    fn receive(&mut self, budget: u32, mut on_datagram: impl FnMut(&Datagram<'_>)) -> u32 {
+    fn receive_into(&mut self, budget: u32, intake: &mut impl Intake) -> u32 {
         let mut net = self.net.borrow_mut();
         let mut taken = 0;
         while taken < budget {
@@ -251,7 +251,7 @@ impl PacketIo for SimIo {
                 net.counters.unreachable += 1;
             } else {
                 let (local_port, received_at) = (to.port(), self.now);
-                on_datagram(&Datagram {
+                intake.take(&Datagram {
                     local_port,
                     source,
                     payload,

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
-use super::{IoCounters, OpenFlow, PacketIo};
+use super::{Intake, IoCounters, OpenFlow, PacketIo};
 
 /// Packet I/O with a capture file.
 #[derive(Debug)]
@@ -98,11 +98,11 @@ impl<Io: PacketIo, W: Write> PacketIo for Tap<Io, W> {
         self.now
     }
 
-    fn receive(&mut self, budget: u32, mut on_datagram: impl FnMut(&Datagram<'_>)) -> u32 {
+    fn receive_into(&mut self, budget: u32, intake: &mut impl Intake) -> u32 {
         let mut copies = Vec::new();
         let taken = self.inner.receive(budget, |datagram| {
             copies.push((datagram.source, datagram.local_port, datagram.payload.to_vec()));
-            on_datagram(datagram);
+            intake.take(datagram);
         });
         for (source, port, payload) in copies {
             if let Some(local) = self.local(port) {

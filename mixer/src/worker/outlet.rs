@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use mixer_engine::packet::{FlowId, PacketSink};
 
-use crate::io::PacketIo;
+use crate::io::{PacketIo, cache};
 use crate::replay::Recorder;
 
 pub(super) struct Outlet<'a, Io> {
@@ -45,6 +45,16 @@ impl<Io: PacketIo> PacketSink for Outlet<'_, Io> {
 
     fn set_remote(&mut self, flow: FlowId, remote: SocketAddr) {
         self.io.set_remote(flow, remote);
+    }
+
+    #[inline]
+    fn prefetch<T>(&self, soon: &T) {
+        cache::prefetch(soon);
+    }
+
+    #[inline]
+    fn expect(&self, flow: FlowId) {
+        self.io.expect(flow);
     }
 
     fn is_muted(&self) -> bool {

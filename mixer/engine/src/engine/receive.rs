@@ -1,12 +1,20 @@
 //! A datagram's way to its endpoint. Every death has one reason.
 
 use crate::counters::DropReason;
+use crate::endpoint::Endpoint;
 use crate::demux::{Kind, kind};
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::packet::Datagram;
 
 impl Engine {
+    /// Who listens on a port: what a datagram to it will read and write.
+    #[inline]
+    #[must_use]
+    pub fn listener(&self, local_port: u16) -> Option<&Endpoint> {
+        self.endpoints.get(self.ports.find(local_port)?)
+    }
+
     pub(super) fn receive(&mut self, datagram: &Datagram<'_>) -> Result<(), DropReason> {
         let Self {
             ports,

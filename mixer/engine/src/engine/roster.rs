@@ -92,6 +92,19 @@ impl Roster {
         members.count -= 1;
     }
 
+    /// The members in order of joining, each with the one that comes `ahead` later.
+    pub(crate) fn iter_ahead(
+        &self,
+        members: &Members,
+        ahead: usize,
+    ) -> impl Iterator<Item = (EndpointIndex, Option<EndpointIndex>)> + use<'_> {
+        let mut later = self.iter(members);
+        for _ in 0..ahead {
+            later.next();
+        }
+        self.iter(members).map(move |at| (at, later.next()))
+    }
+
     /// The members in order of joining.
     pub(crate) fn iter(&self, members: &Members) -> impl Iterator<Item = EndpointIndex> + use<'_> {
         let mut at = members.first;

@@ -95,6 +95,9 @@ fn phase_of(slot: u64) -> usize {
     usize::try_from(slot % Slot::PER_TICK).unwrap_or(0) % PHASES
 }
 
+/// Members between the one that is worked on and the one whose state is asked for.
+const PREFETCH_AHEAD: usize = 4;
+
 /// One conference at work, with everything it needs of the engine.
 struct Tick<'a> {
     at: ConferenceIndex,
@@ -114,7 +117,7 @@ struct Tick<'a> {
 impl Tick<'_> {
     fn run(&mut self, slot: Slot, time: TickTime, sink: &mut impl PacketSink) {
         self.counters.ticks += 1;
-        self.pull_all(time);
+        self.pull_all(time, sink);
         if let Some(most) = self.conference.talkers()
             && self.mix.voices.audible.count() > u32::from(most)
         {
@@ -146,7 +149,7 @@ impl Tick<'_> {
     }
 
     /// Gets every member's frame, and the sum of those that are heard.
-    fn pull_all(&mut self, time: TickTime) {
+    fn pull_all(&mut self, time: TickTime, sink: &impl PacketSink) {
         let Self {
             conference,
             endpoints,
@@ -157,7 +160,10 @@ impl Tick<'_> {
             ..
         } = self;
         mix.begin();
-        for at in roster.iter(&conference.members) {
+        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+            if let Some(later) = later.and_then(|at| endpoints.get(at)) {
+                sink.prefetch(later);
+            }
             let Some(endpoint) = endpoints.get_mut(at) else {
                 continue;
             };
@@ -240,7 +246,11 @@ impl Tick<'_> {
             ..
         } = self;
         let mut deferred = false;
-        for at in roster.iter(&conference.members) {
+        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+            if let Some(later) = later.and_then(|at| endpoints.get(at)) {
+                sink.prefetch(later);
+                later.sender.expect(sink);
+            }
             let Some(endpoint) = endpoints.get_mut(at) else {
                 continue;
             };

@@ -1,6 +1,7 @@
 //! One io_uring instance: set-up, queueing, submitting, waiting.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
@@ -19,6 +20,7 @@ pub enum Mode {
 pub(super) struct Ring {
     ring: IoUring,
     mode: Mode,
+    batch: [MaybeUninit<cqueue::Entry>; BATCH],
 }
 
 impl std::fmt::Debug for Ring {
@@ -50,7 +52,11 @@ impl Ring {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { ring, mode })
+        Ok(Self {
+            ring,
+            mode,
+            batch: [const { MaybeUninit::uninit() }; BATCH],
+        })
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -126,8 +132,16 @@ impl Ring {
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
         self.ring.completion().next()
     }
+
+    /// The next completions, at most `budget` and [`BATCH`] of them.
+    pub(super) fn take_batch(&mut self, budget: u32) -> &[cqueue::Entry] {
+        let most = BATCH.min(budget as usize);
+        self.ring.completion().fill(&mut self.batch[..most])
+    }
 }
 
+/// Completions that are taken at once.
+pub(super) const BATCH: usize = 32;
 const COLLECT_CALLS: u32 = 512;
 /// `IORING_ENTER_GETEVENTS`.
 const ENTER_GETEVENTS: u32 = 1;

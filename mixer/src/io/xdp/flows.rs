@@ -6,6 +6,7 @@ use mixer_engine::packet::FlowId;
 
 use super::frame::{Origin, Template};
 use super::port::XdpPrepared;
+use crate::io::cache;
 
 /// How a flow's datagrams leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,14 @@ impl Flows {
     #[inline]
     pub(super) fn get(&mut self, flow: FlowId) -> Option<&mut Flow> {
         self.flows.get_mut(flow.0 as usize)?.as_mut()
+    }
+
+    /// Asks for what transmitting on a flow will read.
+    #[inline]
+    pub(super) fn bring_near(&self, flow: FlowId) {
+        if let Some(place) = self.flows.get(flow.0 as usize) {
+            cache::prefetch(place);
+        }
     }
 
     /// The flow of a local port.

@@ -34,7 +34,7 @@ use self::flows::{Exit, Flow, Flows, SocketState};
 use self::frame::{HEADERS_MAX, Refused, Template};
 use self::queue::XskQueue;
 use super::uring::{UringConfig, UringIo};
-use super::{IoCounters, OpenFlow, PAYLOAD_MAX, PacketIo};
+use super::{Intake, IoCounters, OpenFlow, PAYLOAD_MAX, PacketIo, cache};
 use crate::clock::Clock;
 use crate::io::handoff::{Handed, Mesh};
 use crate::limits;
@@ -259,6 +259,11 @@ impl PacketSink for XdpIo {
         true
     }
 
+    #[inline]
+    fn expect(&self, flow: FlowId) {
+        self.flows.bring_near(flow);
+    }
+
     fn set_remote(&mut self, flow_id: FlowId, remote: SocketAddr) {
         let Some(flow) = self.flows.get(flow_id) else {
             self.counters.unknown_flow += 1;
@@ -282,16 +287,16 @@ impl PacketIo for XdpIo {
         self.now
     }
 
-    fn receive(&mut self, budget: u32, mut on_datagram: impl FnMut(&Datagram<'_>)) -> u32 {
+    fn receive_into(&mut self, budget: u32, intake: &mut impl Intake) -> u32 {
         self.take_news();
-        let mut taken = self.local.receive(budget, &mut on_datagram);
+        let mut taken = self.local.receive_into(budget, intake);
         let mut sorting = Sorting {
             flows: &mut self.flows,
             counters: &mut self.counters,
             received_at: self.now,
             handed: 0,
             required_tags: self.required_tags,
-            on_datagram: &mut on_datagram,
+            intake,
         };
         while taken + sorting.handed < budget {
             let Some(packet) = self.mesh.take() else { break };
@@ -301,7 +306,12 @@ impl PacketIo for XdpIo {
         for queue in &mut self.queues {
             let left = budget - taken - sorting.handed;
             let mesh = &mut self.mesh;
-            queue.receive(left, |frame| sorting.frame(frame, mesh));
+            queue.receive(left, |frame, later| {
+                if let Some(later) = later.and_then(frame::local_port) {
+                    sorting.expect(later);
+                }
+                sorting.frame(frame, mesh);
+            });
         }
         taken += sorting.handed;
         taken
@@ -418,17 +428,26 @@ impl PacketIo for XdpIo {
 }
 
 /// Decides about received datagrams, one by one.
-struct Sorting<'a, F> {
+struct Sorting<'a, I> {
     flows: &'a mut Flows,
     counters: &'a mut IoCounters,
     received_at: Timestamp,
     /// Datagrams handed to the worker.
     handed: u32,
     required_tags: Option<Tags>,
-    on_datagram: &'a mut F,
+    intake: &'a mut I,
 }
 
-impl<F: FnMut(&Datagram<'_>)> Sorting<'_, F> {
+impl<I: Intake> Sorting<'_, I> {
+    /// A frame to this port comes a few later.
+    #[inline]
+    fn expect(&mut self, local_port: u16) {
+        if let Some(flow) = self.flows.of_port(local_port) {
+            cache::prefetch(flow);
+            self.intake.expect(local_port);
+        }
+    }
+
     #[inline]
     fn frame(&mut self, frame: &[u8], mesh: &mut Mesh<Origin>) {
         let received = match frame::parse(frame) {
@@ -485,7 +504,7 @@ impl<F: FnMut(&Datagram<'_>)> Sorting<'_, F> {
         }
         self.counters.received += 1;
         self.handed += 1;
-        (self.on_datagram)(&Datagram {
+        self.intake.take(&Datagram {
             local_port,
             source,
             payload,

@@ -96,6 +96,17 @@ pub(super) fn parse(frame: &[u8]) -> Result<Received<'_>, Refused> {
     parse_link(frame).ok_or(Refused::Malformed)?
 }
 
+/// The port that an untagged frame goes to, unchecked: for who wants to know early.
+#[inline]
+pub(super) fn local_port(frame: &[u8]) -> Option<u16> {
+    let at = match u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]) {
+        IPV4 => 36,
+        IPV6 => 56,
+        _ => return None,
+    };
+    Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]))
+}
+
 #[inline]
 fn parse_link(frame: &[u8]) -> Option<Result<Received<'_>, Refused>> {
     let (addresses, mut rest) = frame.split_first_chunk::<12>()?;

@@ -215,6 +215,17 @@ impl<T: Cell> Consumer<T> {
         Some(value)
     }
 
+    /// The value that is popped `ahead` values after the next one, as far as it is known already.
+    #[inline]
+    pub(super) fn peek(&self, ahead: u32) -> Option<T> {
+        let index = self.next.wrapping_add(ahead);
+        if self.produced.wrapping_sub(self.next) <= ahead {
+            return None;
+        }
+        // SAFETY: as in `pop`.
+        Some(unsafe { self.ring.cell(index).read() })
+    }
+
     /// Values that could be popped now.
     pub(super) fn available(&mut self) -> u32 {
         self.produced = self.ring.producer().load(Ordering::Acquire);

@@ -17,7 +17,7 @@ pub(super) struct Stock {
 
 /// So many of the largest recent batches may wait: a worker that should look every millisecond may be late by
 /// as many. What comes later than that has missed its tick anyway.
-const BATCHES: u32 = 32;
+const BATCHES: u32 = 5;
 /// At least so many go round.
 pub(super) const LEAST: u32 = 1_024;
 
@@ -85,7 +85,7 @@ mod tests {
                 assert!(kernel.deliver(b"frame"), "a chunk is at hand");
             }
             assert_eq!(
-                queue.receive(u32::MAX, |frame| assert_eq!(frame, b"frame")),
+                queue.receive(u32::MAX, |frame, _| assert_eq!(frame, b"frame")),
                 frames
             );
         };
@@ -111,7 +111,7 @@ mod tests {
             for _ in 0..turn % 37 {
                 assert!(kernel.deliver(b"frame"));
             }
-            queue.receive(u32::MAX, |_| {});
+            queue.receive(u32::MAX, |_, _| {});
             let round = queue.stock.going_round();
             assert_eq!(
                 kernel.filled(),
