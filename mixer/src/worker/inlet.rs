@@ -14,8 +14,8 @@ pub(super) struct Inlet<'a> {
 impl Intake for Inlet<'_> {
     #[inline]
     fn expect(&mut self, local_port: u16) {
-        if let Some(listener) = self.engine.listener(local_port) {
-            cache::prefetch(listener);
+        if let Some(place) = self.engine.place_of(local_port) {
+            cache::prefetch(place);
         }
     }
 

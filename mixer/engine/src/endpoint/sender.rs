@@ -129,12 +129,6 @@ impl Sender {
         self.flow = flow;
     }
 
-    /// Tells the sink that a packet comes soon.
-    #[inline]
-    pub(crate) fn expect(&self, sink: &impl PacketSink) {
-        sink.expect(self.flow);
-    }
-
     /// SSRC of the stream.
     pub(crate) fn ssrc(&self) -> u32 {
         self.ssrc

@@ -8,11 +8,11 @@ use crate::event::Event;
 use crate::packet::Datagram;
 
 impl Engine {
-    /// Who listens on a port: what a datagram to it will read and write.
+    /// What a datagram to this port will read and write, for who wants to bring it near.
     #[inline]
     #[must_use]
-    pub fn listener(&self, local_port: u16) -> Option<&Endpoint> {
-        self.endpoints.get(self.ports.find(local_port)?)
+    pub fn place_of(&self, local_port: u16) -> Option<&Option<Endpoint>> {
+        self.endpoints.place(self.ports.find(local_port)?)
     }
 
     pub(super) fn receive(&mut self, datagram: &Datagram<'_>) -> Result<(), DropReason> {

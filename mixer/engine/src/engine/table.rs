@@ -39,6 +39,13 @@ impl Endpoints {
         self.here.get_mut(at.0 as usize)?.as_mut()
     }
 
+    /// Where an endpoint lies, or would lie, for who wants to bring it near: looking whether it is there would be to
+    /// wait for it.
+    #[inline]
+    pub(crate) fn place(&self, at: EndpointIndex) -> Option<&Option<Endpoint>> {
+        self.here.get(at.0 as usize)
+    }
+
     /// Gives a free place to what is in the box.
     pub(crate) fn put(&mut self, at: EndpointIndex, mut endpoint: EndpointBox) {
         let at = at.0 as usize;

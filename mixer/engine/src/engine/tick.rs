@@ -20,7 +20,7 @@ use crate::engine::table::Endpoints;
 use crate::event::{Event, EventKind};
 use crate::mix::heard::{Listener, Mix};
 use crate::mix::mix_minus;
-use crate::packet::PacketSink;
+use crate::packet::{FlowId, PacketSink};
 use crate::time::{Slot, Timestamp};
 
 impl Engine {
@@ -161,8 +161,8 @@ impl Tick<'_> {
         } = self;
         mix.begin();
         for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
-            if let Some(later) = later.and_then(|at| endpoints.get(at)) {
-                sink.prefetch(later);
+            if let Some(place) = later.and_then(|at| endpoints.place(at)) {
+                sink.prefetch(place);
             }
             let Some(endpoint) = endpoints.get_mut(at) else {
                 continue;
@@ -247,9 +247,11 @@ impl Tick<'_> {
         } = self;
         let mut deferred = false;
         for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
-            if let Some(later) = later.and_then(|at| endpoints.get(at)) {
-                sink.prefetch(later);
-                later.sender.expect(sink);
+            if let Some(later) = later {
+                sink.expect(FlowId(later.0));
+                if let Some(place) = endpoints.place(later) {
+                    sink.prefetch(place);
+                }
             }
             let Some(endpoint) = endpoints.get_mut(at) else {
                 continue;

@@ -84,6 +84,14 @@ impl Flows {
         }
     }
 
+    /// The same for the flow of a local port.
+    #[inline]
+    pub(super) fn bring_near_port(&self, port: u16) {
+        if let Some(flow) = self.ports.get(usize::from(port)) {
+            self.bring_near(FlowId(*flow));
+        }
+    }
+
     /// The flow of a local port.
     #[inline]
     pub(super) fn of_port(&mut self, port: u16) -> Option<&mut Flow> {

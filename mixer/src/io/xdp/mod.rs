@@ -34,7 +34,7 @@ use self::flows::{Exit, Flow, Flows, SocketState};
 use self::frame::{HEADERS_MAX, Refused, Template};
 use self::queue::XskQueue;
 use super::uring::{UringConfig, UringIo};
-use super::{Intake, IoCounters, OpenFlow, PAYLOAD_MAX, PacketIo, cache};
+use super::{Intake, IoCounters, OpenFlow, PAYLOAD_MAX, PacketIo};
 use crate::clock::Clock;
 use crate::io::handoff::{Handed, Mesh};
 use crate::limits;
@@ -442,10 +442,8 @@ impl<I: Intake> Sorting<'_, I> {
     /// A frame to this port comes a few later.
     #[inline]
     fn expect(&mut self, local_port: u16) {
-        if let Some(flow) = self.flows.of_port(local_port) {
-            cache::prefetch(flow);
-            self.intake.expect(local_port);
-        }
+        self.flows.bring_near_port(local_port);
+        self.intake.expect(local_port);
     }
 
     #[inline]
