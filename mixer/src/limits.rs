@@ -68,7 +68,7 @@ const _: () = assert!(RECEIVE_BUFFER_SIZE > 16 + 28 + 12);
 const _: () = assert!(REPLY_RING > REPLY_RING_RESERVE + REQUEST_RING);
 const _: () = assert!(REPLY_RING_RESERVE > REQUESTS_PER_TURN);
 const _: () = assert!(
-    mixer_engine::time::Slot::PER_TICK / 2 % SLOTS_PER_TURN == 0,
+    (mixer_engine::time::Slot::PER_TICK / 2).is_multiple_of(SLOTS_PER_TURN),
     "a leg of 10 ms is served half a tick after its conference"
 );
 const _: () = assert!(CATCH_UP_SLOTS < LATE_SLOTS_MAX);

@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mixer::io::{IoCounters, PacketIo};
-use mixer_engine::packet::{FlowId, PacketSink};
+use mixer::io::{Intake, IoCounters, PacketIo};
+use mixer_engine::packet::{Datagram, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
 /// A backend with its surroundings: how ports are prepared and what the far end is.
@@ -21,6 +21,8 @@ trait Scene {
     const RECEIVE_BUFFERS: u32;
     /// Longest payload it can receive.
     const PAYLOAD_MAX: usize;
+    /// Whether it looks ahead, and tells which ports come.
+    const EXPECTS: bool = true;
 
     /// The backend.
     fn io(&mut self) -> &mut Self::Io;
@@ -347,12 +349,60 @@ fn waiting_obeys_the_clock<S: Scene>(mut scene: S) {
     assert!(io.wait(past));
 }
 
+/// Remembers ports in the order in which they were announced and taken.
+#[derive(Debug, Default)]
+struct Watcher {
+    expected: Vec<u16>,
+    taken: Vec<u16>,
+    /// Which of those taken had been announced.
+    announced: Vec<usize>,
+}
+
+impl Intake for Watcher {
+    fn expect(&mut self, local_port: u16) {
+        self.expected.push(local_port);
+    }
+
+    fn take(&mut self, datagram: &Datagram<'_>) {
+        if let Some(place) = self.expected.iter().position(|port| *port == datagram.local_port) {
+            self.expected.remove(place);
+            self.announced.push(self.taken.len());
+        }
+        self.taken.push(datagram.local_port);
+    }
+}
+
+fn what_is_expected_comes<S: Scene>(mut scene: S) {
+    let locals: Vec<_> = (0..S::FLOWS).map(|flow| open(&mut scene, flow)).collect();
+    turn(&mut scene, 64);
+    let count = S::RECEIVE_BUFFERS.min(24) as usize;
+    for number in 0..count {
+        scene.peer_send(0, locals[number % locals.len()], &[7; 172]);
+    }
+    let mut watcher = Watcher::default();
+    for _ in 0..10_000 {
+        let io = scene.io();
+        let now = io.now();
+        io.receive_into(64, &mut watcher);
+        assert!(watcher.expected.is_empty(), "announced and not come: {watcher:?}");
+        if watcher.taken.len() == count {
+            break;
+        }
+        io.flush();
+        io.wait(now.after(Duration::from_millis(1)));
+    }
+    assert_eq!(watcher.taken.len(), count);
+    if S::EXPECTS {
+        assert!(!watcher.announced.is_empty(), "{watcher:?}");
+    }
+}
+
 /// Declares the whole suite for one scene; a scene that this machine cannot set says so and is `None`.
 macro_rules! suite {
     ($scene:expr) => {
         suite!($scene; no_loss_at_low_rate budget_respected no_buffer_leaks out_of_send_buffers
             reopen_on_the_same_port close_while_receiving remote_changes oversize_is_counted
-            an_empty_datagram_is_one_too flows_that_are_not_open waiting_obeys_the_clock);
+            an_empty_datagram_is_one_too flows_that_are_not_open waiting_obeys_the_clock what_is_expected_comes);
     };
     ($scene:expr; $($test:ident)*) => {
         $(#[test]

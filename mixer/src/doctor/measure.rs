@@ -40,8 +40,8 @@ const TALKERS: u32 = 3;
 const LEGS: u32 = CONFERENCES * LEGS_PER_CONFERENCE;
 /// Sockets of the packet measurement; as many as legs, because memory that is not in a cache costs.
 const FLOWS: u32 = LEGS;
-/// Packets on their way at once: what a slot of 1 ms brings to so many legs.
-const BURST: usize = 50;
+/// Packets on their way at once: what comes to so many legs between two turns.
+const BURST: usize = 100;
 /// RTP with 20 ms of G.711.
 const PACKET: usize = 172;
 

@@ -23,7 +23,9 @@ fn line(at: *const u8) {
 #[inline(always)]
 fn line(at: *const u8) {
     // SAFETY: a prefetch of any address is allowed, and this one lies within a live value.
-    unsafe { std::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags)) };
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(readonly, nostack, preserves_flags))
+    };
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -39,6 +39,7 @@ impl Scene for Simulated {
     const SEND_BUFFERS: u32 = 32;
     const RECEIVE_BUFFERS: u32 = 64;
     const PAYLOAD_MAX: usize = 468;
+    const EXPECTS: bool = false;
 
     fn io(&mut self) -> &mut SimIo {
         &mut self.io

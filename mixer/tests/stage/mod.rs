@@ -48,6 +48,7 @@ pub(crate) struct Stage {
     pub(crate) fetches: bool,
     next_id: u64,
     milliseconds: u64,
+    slots_per_turn: u64,
 }
 
 impl Stage {
@@ -55,14 +56,29 @@ impl Stage {
         Self::with_rings(network, 256, 4_096, 1_024)
     }
 
+    /// A stage whose worker makes a turn in every so many slots.
+    pub(crate) fn with_turns(network: &SimConfig, slots_per_turn: u64) -> Self {
+        Self::with(network, 256, 4_096, 1_024, slots_per_turn)
+    }
+
     /// A stage with `requests` and `replies` places in the rings and `events` in the engine.
     pub(crate) fn with_rings(network: &SimConfig, requests: usize, replies: usize, events: usize) -> Self {
+        Self::with(network, requests, replies, events, 1)
+    }
+
+    fn with(
+        network: &SimConfig,
+        requests: usize,
+        replies: usize,
+        events: usize,
+        slots_per_turn: u64,
+    ) -> Self {
         let net = SimNet::new(network);
         let config = WorkerConfig {
             id: WorkerId(0),
             core: None,
             spin: false,
-            slots_per_turn: 1,
+            slots_per_turn,
             origin: None,
             engine: EngineLimits {
                 conferences: 16,
@@ -89,6 +105,7 @@ impl Stage {
             fetches: true,
             next_id: 0,
             milliseconds: 0,
+            slots_per_turn,
         }
     }
 
@@ -137,20 +154,22 @@ impl Stage {
     }
 
     pub(crate) fn run(&mut self, milliseconds: u64) {
-        for _ in 0..milliseconds {
+        for _ in 0..milliseconds / self.slots_per_turn {
             self.step(|worker| assert!(worker.turn()));
         }
     }
 
-    /// One millisecond: phones send, the worker takes a turn, everybody receives.
+    /// The time from one turn to the next: phones send, the worker takes a turn, everybody receives.
     pub(crate) fn step(&mut self, turn: impl FnOnce(&mut Worker<SimIo>)) {
         for phone in &mut self.phones {
-            phone.speak(&self.net, self.milliseconds);
+            for milliseconds in self.milliseconds..self.milliseconds + self.slots_per_turn {
+                phone.speak(&self.net, milliseconds);
+            }
         }
         turn(&mut self.worker);
         self.fetch();
         assert!(self.worker.wait());
-        self.milliseconds += 1;
+        self.milliseconds += self.slots_per_turn;
         self.deliver();
     }
 

@@ -1,8 +1,8 @@
 //! A datagram's way to its endpoint. Every death has one reason.
 
 use crate::counters::DropReason;
-use crate::endpoint::Endpoint;
 use crate::demux::{Kind, kind};
+use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::packet::Datagram;

@@ -403,13 +403,7 @@ impl Drain<'_> {
         handed
     }
 
-    fn hand_on(
-        &mut self,
-        place: Place,
-        buffer: u16,
-        length: usize,
-        intake: &mut impl Intake,
-    ) -> bool {
+    fn hand_on(&mut self, place: Place, buffer: u16, length: usize, intake: &mut impl Intake) -> bool {
         let local_port = match self.flows.entry(place) {
             Some(entry) if matches!(entry.state, State::Armed) => entry.local_port,
             // It is closing: nobody owns the datagram any more.

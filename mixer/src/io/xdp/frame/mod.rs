@@ -96,15 +96,17 @@ pub(super) fn parse(frame: &[u8]) -> Result<Received<'_>, Refused> {
     parse_link(frame).ok_or(Refused::Malformed)?
 }
 
-/// The port that an untagged frame goes to, unchecked: for who wants to know early.
+/// The port that a frame goes to, unchecked: for who wants to know early.
 #[inline]
 pub(super) fn local_port(frame: &[u8]) -> Option<u16> {
-    let at = match u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]) {
-        IPV4 => 36,
-        IPV6 => 56,
-        _ => return None,
-    };
-    Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]))
+    let word = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    let untagged = |at: &usize| !matches!(word(*at), Some(VLAN | SERVICE_VLAN));
+    let kind_at = [12, 16, 20].into_iter().find(untagged)?;
+    match word(kind_at)? {
+        IPV4 => word(kind_at + 24),
+        IPV6 => word(kind_at + 44),
+        _ => None,
+    }
 }
 
 #[inline]

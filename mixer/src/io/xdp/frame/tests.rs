@@ -167,10 +167,23 @@ fn families_do_not_mix_and_long_payloads_are_cut() {
     assert_eq!(length, 62 + 100);
 }
 
+#[test]
+fn a_port_is_known_early() {
+    let ipv4 = frame(&[], "192.0.2.1:4000", "192.0.2.9:10002", &[0; 20]);
+    let ipv6 = frame(&[], "[2001:db8::1]:4000", "[2001:db8::9]:10004", &[0; 20]);
+    let twice = [(SERVICE_VLAN, 100), (VLAN, 7)];
+    let tagged = frame(&twice, "192.0.2.1:4000", "192.0.2.9:10006", &[0; 20]);
+    assert_eq!(local_port(&ipv4), Some(10_002));
+    assert_eq!(local_port(&ipv6), Some(10_004));
+    assert_eq!(local_port(&tagged), Some(10_006));
+    assert_eq!(local_port(&ipv4[..37]), None);
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&bytes);
+        let _ = local_port(&bytes);
     }
 
     #[test]

@@ -273,6 +273,8 @@ mod tests {
         producer.publish();
         assert_eq!(consumer.pop(), Some(0));
         assert!(!producer.push(4), "taken, not released");
+        let ahead = |ahead| consumer.peek(ahead);
+        assert_eq!([0, 2, 3].map(ahead), [Some(1), Some(3), None]);
         consumer.release();
         assert!(producer.push(4));
         assert_eq!(producer.waiting(), 4);

@@ -2,7 +2,7 @@
 //!
 //! The fill ring is a queue: every chunk in it is used in turn, and one that is used once in a few seconds is
 //! in no cache when its frame is written, and pushes out something that was. So only as many go round as
-//! 32 of the largest recent batches fill; the others wait in reserve for a larger load.
+//! a few of the largest recent batches fill; the others wait in reserve for a larger load.
 
 /// The receive chunks that do not go round.
 #[derive(Debug)]
@@ -15,8 +15,9 @@ pub(super) struct Stock {
     batch: u32,
 }
 
-/// So many of the largest recent batches may wait: a worker that should look every millisecond may be late by
-/// as many. What comes later than that has missed its tick anyway.
+/// So many of the largest recent batches may wait. Beyond that a worker that was punctual lately and now stands still
+/// loses frames, as it would with the receive ring of a NIC; more of them would be out of the cache all the time
+/// (`docs/decisions/0015-turns-and-caches.md`).
 const BATCHES: u32 = 5;
 /// At least so many go round.
 pub(super) const LEAST: u32 = 1_024;
@@ -94,12 +95,12 @@ mod tests {
         }
         assert_eq!(kernel.filled(), LEAST);
         turn(&mut kernel, LEAST);
-        assert_eq!(kernel.filled(), 4_096, "32 times as many are more than there are");
-        turn(&mut kernel, 100);
+        assert_eq!(kernel.filled(), 4_096, "5 times as many are more than there are");
+        turn(&mut kernel, 400);
         for _ in 0..3_000 {
-            turn(&mut kernel, 100);
+            turn(&mut kernel, 400);
         }
-        assert_eq!(kernel.filled(), 3_200);
+        assert_eq!(kernel.filled(), 2_000);
         queue.end();
         assert_eq!(kernel.filled(), 4_096, "whoever goes on finds them all");
     }
