@@ -1,6 +1,9 @@
 //! The worker's loop with the real engine on the in-memory network: requests, slots, stalls, rings.
 
 mod stage;
+mod worker {
+    mod turns;
+}
 
 use mixer::control::rings::{self, FromWorker, IoChange, Request};
 use mixer::io::PacketIo;

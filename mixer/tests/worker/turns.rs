@@ -1,9 +1,8 @@
 //! A worker whose turns are further apart than its slots.
 
-mod stage;
-
 use mixer::io::sim::SimConfig;
-use stage::{Stage, assert_continuous};
+
+use crate::stage::{Stage, assert_continuous};
 
 const PHASES: [u8; 3] = [0, 6, 7];
 
