@@ -19,7 +19,7 @@ pub const HISTOGRAM_PAIRS: usize = 2;
 pub const ENGINE_EVENTS: usize = 4_096;
 
 /// Slots of 1 ms from one turn of a worker to the next: waking costs as much as some hundred packets
-/// (`docs/decisions/0015-turns-of-two-slots.md`). Conferences tick in slots in which a turn begins.
+/// (`docs/decisions/0015-turns-and-caches.md`). Conferences tick in slots in which a turn begins.
 pub const SLOTS_PER_TURN: u64 = 2;
 /// Requests a worker applies in one turn at most.
 pub const REQUESTS_PER_TURN: usize = 32;

@@ -68,7 +68,8 @@ pub trait PacketIo: PacketSink {
 
 /// Who gets received datagrams.
 pub trait Intake {
-    /// Is told the local port of a datagram that comes a few later, so that what it will need can be brought near.
+    /// Is told the local port of a datagram that comes a few later unless something is wrong with it, so that what it
+    /// will need can be brought near.
     #[inline]
     fn expect(&mut self, _local_port: u16) {}
 

@@ -228,11 +228,11 @@ impl XskQueue {
         while taken < budget {
             let Some(descriptor) = receive.pop() else { break };
             taken += 1;
-            let later = |ahead| receive.peek(ahead).and_then(|later| frame(&self.memory, later));
-            if let Some(later) = later(PREFETCH_AHEAD) {
-                cache::prefetch(&later[..later.len().min(HOT)]);
+            let ahead = |frames| frame(&self.memory, receive.peek(frames)?);
+            if let Some(far) = ahead(PREFETCH_AHEAD) {
+                cache::prefetch(&far[..far.len().min(HOT)]);
             }
-            let later = later(EXPECT_AHEAD);
+            let later = ahead(EXPECT_AHEAD);
             let chunk = u32::try_from(descriptor.address / u64::from(CHUNK)).unwrap_or(u32::MAX);
             if chunk >= self.sizes.receive {
                 self.counters.nonsense += 1;
@@ -457,11 +457,11 @@ impl PlayedKernel {
 pub const CHUNK: u32 = 2_048;
 /// Bytes that the kernel leaves free before a received frame.
 const HEADROOM: u32 = 256;
-/// Frames between the one that is worked on and the one that is asked for, and how much of it: with all headers, a
-/// frame of 20 ms of G.711.
+/// Frames between the one that is worked on and the one that is brought near.
 const PREFETCH_AHEAD: u32 = 8;
-/// The same for the one whose port is looked at.
+/// The same for the one whose port is looked at; it is near by then.
 const EXPECT_AHEAD: u32 = 4;
+/// Bytes that are brought near: 20 ms of G.711 with all headers.
 const HOT: usize = 256;
 /// Wake-ups in one flush at most: enough for a full ring at 32 frames a call.
 const KICKS_MAX: u32 = 160;
