@@ -195,7 +195,11 @@ fn out_of_send_buffers<S: Scene>(mut scene: S) {
     for _ in 0..S::SEND_BUFFERS {
         assert!(send(&mut scene, 0, b"in"));
     }
-    assert!(!scene.io().transmit(FlowId(0), |_| panic!("no buffer to fill")));
+    assert!(
+        !scene
+            .io()
+            .transmit(FlowId(0), |_| -> usize { panic!("no buffer to fill") })
+    );
     assert_eq!(scene.io().counters().no_send_buffer, 1);
     scene.io().flush();
     assert!(send(&mut scene, 0, b"in"));
@@ -273,7 +277,11 @@ fn close_while_receiving<S: Scene>(mut scene: S) {
 fn remote_changes<S: Scene>(mut scene: S) {
     let local = open(&mut scene, 0);
     let peers = [scene.peer(0), scene.peer(1)];
-    assert!(!scene.io().transmit(FlowId(0), |_| panic!("nowhere to send to")));
+    assert!(
+        !scene
+            .io()
+            .transmit(FlowId(0), |_| -> usize { panic!("nowhere to send to") })
+    );
     assert_eq!(scene.io().counters().no_remote, 1);
     scene.io().set_remote(FlowId(0), peers[0]);
     assert!(send(&mut scene, 0, b"first"));
@@ -317,7 +325,11 @@ fn an_empty_datagram_is_one_too<S: Scene>(mut scene: S) {
 fn flows_that_are_not_open<S: Scene>(mut scene: S) {
     let peer = scene.peer(0);
     for flow in [0, S::FLOWS, u32::MAX] {
-        assert!(!scene.io().transmit(FlowId(flow), |_| panic!("no such flow")));
+        assert!(
+            !scene
+                .io()
+                .transmit(FlowId(flow), |_| -> usize { panic!("no such flow") })
+        );
         scene.io().set_remote(FlowId(flow), peer);
         assert!(scene.io().close_flow(FlowId(flow)).is_none());
     }

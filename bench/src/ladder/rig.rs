@@ -9,7 +9,7 @@ use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
 use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, Engine, EngineLimits};
 use mixer_engine::media::{Codec, Direction, MediaPlan, RECEIVE_FORMATS_MAX, SourceRule};
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -34,9 +34,9 @@ struct Sink {
 }
 
 impl PacketSink for Sink {
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    fn transmit<F: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
         self.next = (self.next + 1) % self.buffers.len();
-        black_box(fill(&mut self.buffers[self.next]));
+        black_box(fill(&mut self.buffers[self.next]).into());
         self.sent[flow.0 as usize] += 1;
         true
     }

@@ -28,9 +28,14 @@ impl PortMap {
         port.checked_sub(self.first).map(usize::from)
     }
 
+    /// Where it is written who listens on `port`.
+    pub(crate) fn entry(&self, port: u16) -> Option<&u32> {
+        self.owner.get(self.place(port)?)
+    }
+
     /// Who listens on `port`.
     pub(crate) fn find(&self, port: u16) -> Option<EndpointIndex> {
-        let owner = *self.owner.get(self.place(port)?)?;
+        let owner = *self.entry(port)?;
         (owner != VACANT).then_some(EndpointIndex(owner))
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
+use crate::wire::checksum;
 
 /// A prepared way to one remote address from one local port. Equal to the index of the endpoint
 /// that owns it, so that no look-up is needed on the way out.
@@ -24,12 +25,44 @@ pub struct Datagram<'a> {
     pub received_at: Timestamp,
 }
 
+/// What was written into a transmit buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filled {
+    /// Bytes from the start of the buffer on.
+    pub length: usize,
+    /// Their sum ([`checksum::add`]), if that is known. To read what was just written would be to wait until it is in
+    /// the cache.
+    pub sum: Option<u64>,
+}
+
+impl Filled {
+    /// Adds `bytes`, which is what was written or, if the sink takes less, the beginning of it, to a running sum.
+    #[inline]
+    #[must_use]
+    pub fn add_to(&self, sum: u64, bytes: &[u8]) -> u64 {
+        match self.sum {
+            Some(known) if bytes.len() == self.length => sum + known,
+            _ => checksum::add(sum, bytes),
+        }
+    }
+}
+
+impl From<usize> for Filled {
+    #[inline]
+    fn from(length: usize) -> Self {
+        Self { length, sum: None }
+    }
+}
+
 /// Where the engine sends. Implemented by packet I/O and by tests.
 pub trait PacketSink {
+    /// Whether [`Filled::sum`] is of use, so that it is worth while to sum up once what many get.
+    const SUMS: bool = false;
+
     /// Sends one datagram on `flow`: `fill` writes the UDP payload into the transmit buffer (at
-    /// least 1,472 bytes) and returns its length. Returns false, without calling `fill`, when no
+    /// least 1,472 bytes) and says what it has written. Returns false, without calling `fill`, when no
     /// buffer is free or the flow has no remote address; the caller counts that as a drop.
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool;
+    fn transmit<F: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool;
 
     /// Points `flow` at another remote address from the next `transmit` on.
     fn set_remote(&mut self, flow: FlowId, remote: SocketAddr);

@@ -13,7 +13,7 @@ use mixer_engine::command::{Command, EndpointIndex, Play, PlayId, PlaySource};
 use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint};
 use mixer_engine::media::Codec;
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
 
 thread_local! {
@@ -64,8 +64,8 @@ struct Drain {
 }
 
 impl PacketSink for Drain {
-    fn transmit(&mut self, _flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        self.sent += u64::from(fill(&mut self.buffer) > 0);
+    fn transmit<F: Into<Filled>>(&mut self, _flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
+        self.sent += u64::from(fill(&mut self.buffer).into().length > 0);
         true
     }
 

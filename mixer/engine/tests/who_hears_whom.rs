@@ -405,11 +405,13 @@ fn encodes_are_the_formats_in_use_plus_the_contributors() {
         lab.say(phone, |_| [0; 160]);
     }
     lab.run(1000);
-    let before = lab.counters();
+    let (before, sums_before) = (lab.counters(), lab.ears.known_sums);
     lab.run(1000);
     let after = lab.counters();
     let made = encodes_between(&before, &after);
     assert_eq!(made, [50 * (3 + 1), 50, 50]);
+    let sums = lab.ears.known_sums - sums_before;
+    assert_eq!(sums, 50 * 6, "what many hear is summed up once for all of them");
     assert_eq!(after.ticks - before.ticks, 50);
     assert_eq!(after.rtp_sent - before.rtp_sent, 50 * 9);
 }

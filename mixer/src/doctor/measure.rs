@@ -17,7 +17,7 @@ use std::time::Duration;
 use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup, Engine, EngineLimits};
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
 use mixer_engine::wire::rtp::RtpRepr;
 
@@ -313,8 +313,8 @@ impl Default for Discard {
 }
 
 impl PacketSink for Discard {
-    fn transmit(&mut self, _: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        self.sent += u64::from(fill(&mut self.buffer) > 0);
+    fn transmit<F: Into<Filled>>(&mut self, _: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
+        self.sent += u64::from(fill(&mut self.buffer).into().length > 0);
         true
     }
 

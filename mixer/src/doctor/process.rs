@@ -6,9 +6,15 @@ use crate::capabilities::{Capability, Missing};
 use crate::config::{Config, PortRange};
 use crate::limits;
 
-/// Memory that one worker shares with the kernel for AF_XDP: 16,384 frames of 2,048 bytes.
+/// Bytes of packet memory that one worker shares with the kernel for the first of its queues on AF_XDP.
 pub const XDP_BYTES_PER_WORKER: u64 =
     (limits::XDP_RECEIVE_CHUNKS + limits::XDP_TRANSMIT_CHUNKS) as u64 * crate::io::xdp::queue::CHUNK as u64;
+/// Bytes of one of those that `nr_hugepages` counts.
+const HUGE_PAGE: u64 = 2 << 20;
+/// Free slabs that the kernel keeps of the memory of one frame to be sent.
+const SLAB: &str = "sys/kernel/slab/kmalloc-1k/min_partial";
+/// So many hold the burst of some thousand legs.
+const SLABS_KEPT: u64 = 64;
 /// Descriptors beside those of legs: log, control connections, rings.
 const OTHER_FILES: u64 = 100;
 
@@ -24,9 +30,12 @@ pub(super) fn examine(host: &Host<impl Tools>, config: &Config, want: Want) -> V
         locked_memory(&limits, &held, workers * XDP_BYTES_PER_WORKER, want),
         open_files(&limits, u64::from(config.limits.endpoints)),
         huge_pages(
-            host.read("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+            host.read("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
                 .as_deref(),
+            workers,
+            want,
         ),
+        send_memory(host.read(SLAB).as_deref(), want),
         ports(
             config.io.ports,
             &read("proc/sys/net/ipv4/ip_local_port_range"),
@@ -149,9 +158,10 @@ fn locked_memory(limits: &str, held: &[Capability], needed: u64, want: Want) -> 
             .blocked(
                 what,
                 format!(
-                    "{} MiB allowed, AF_XDP takes {} MiB (32 a worker)",
+                    "{} MiB allowed, AF_XDP takes {} MiB ({} a worker)",
                     limit >> 20,
-                    needed >> 20
+                    needed >> 20,
+                    XDP_BYTES_PER_WORKER >> 20
                 ),
             )
             .mend("ulimit -l unlimited, or in the unit: LimitMEMLOCK=infinity"),
@@ -174,17 +184,47 @@ fn open_files(limits: &str, endpoints: u64) -> Line {
     }
 }
 
-/// No gain was measured on veth, so packet memory is of ordinary pages; a NIC may differ.
-fn huge_pages(free: Option<&str>) -> Line {
-    match free.map(str::parse::<u64>) {
-        Some(Ok(free)) => Line::ok(
-            "huge pages",
-            format!("{free} of 2 MiB free; this version uses none"),
+/// Packet memory lies in them where there are enough.
+fn huge_pages(all: Option<&str>, workers: u64, want: Want) -> Line {
+    let what = "huge pages";
+    let all = all.and_then(|all| all.parse::<u64>().ok()).unwrap_or(0);
+    let needed = workers * XDP_BYTES_PER_WORKER.div_ceil(HUGE_PAGE);
+    if want == Want::No {
+        return Line::ok(what, format!("{all} of 2 MiB; io_uring uses none"));
+    }
+    if all >= needed {
+        return Line::ok(what, format!("{all} of 2 MiB, {needed} needed"));
+    }
+    Line::warn(
+        what,
+        format!(
+            "{all} of 2 MiB, {needed} needed: packet memory is of small pages, a leg costs some 5 % more"
         ),
-        Some(Err(_)) | None => Line::ok(
-            "huge pages",
-            "none of 2 MiB on this machine; this version uses none",
+    )
+    .mend(format!(
+        "sysctl -w vm.nr_hugepages={needed}, before the mixer starts"
+    ))
+}
+
+/// In copy mode the kernel makes a buffer for every frame that is sent. Those of a burst are all away at once, and a
+/// kernel that gives their memory back to the pages each time takes it from there again for the next one.
+fn send_memory(kept: Option<&str>, want: Want) -> Line {
+    let what = "send memory";
+    match kept.and_then(|kept| kept.parse::<u64>().ok()) {
+        Some(kept) if kept < SLABS_KEPT && want != Want::No => Line::warn(
+            what,
+            format!(
+                "the kernel keeps {kept} free slabs of send buffers: in copy mode a leg costs up to 15 % more"
+            ),
+        )
+        .mend(format!(
+            "echo {SLABS_KEPT} | tee /{SLAB} /sys/kernel/slab/skbuff_head_cache/min_partial"
+        )),
+        Some(kept) => Line::ok(
+            what,
+            format!("the kernel keeps {kept} free slabs of send buffers"),
         ),
+        None => Line::ok(what, "this kernel does not tell"),
     }
 }
 
@@ -302,11 +342,32 @@ mod tests {
 
     #[test]
     fn pages() {
-        for (free, text) in [(Some("64"), "64 of 2 MiB free"), (None, "none of 2 MiB")] {
-            let line = huge_pages(free);
-            assert_eq!((line.verdict, line.command), (Ok, None));
-            assert!(line.finding.contains(text), "{}", line.finding);
-        }
+        let verdict = |all, want| huge_pages(all, 2, want).verdict;
+        assert_eq!(verdict(Some("24"), Want::Yes), Ok);
+        assert_eq!(verdict(Some("23"), Want::No), Ok);
+        assert_eq!(verdict(Some("23"), Want::Maybe), Warn);
+        let line = huge_pages(None, 2, Want::Yes);
+        assert_eq!(line.verdict, Warn);
+        assert_eq!(
+            line.command.as_deref(),
+            Some("sysctl -w vm.nr_hugepages=24, before the mixer starts")
+        );
+    }
+
+    #[test]
+    fn memory_for_sending() {
+        assert_eq!(send_memory(Some("64"), Want::Yes).verdict, Ok);
+        assert_eq!(send_memory(Some("5"), Want::No).verdict, Ok);
+        assert_eq!(send_memory(None, Want::Yes).verdict, Ok);
+        let line = send_memory(Some("5"), Want::Yes);
+        assert_eq!(line.verdict, Warn);
+        assert_eq!(
+            line.command.as_deref(),
+            Some(
+                "echo 64 | tee /sys/kernel/slab/kmalloc-1k/min_partial \
+                 /sys/kernel/slab/skbuff_head_cache/min_partial"
+            )
+        );
     }
 
     #[test]

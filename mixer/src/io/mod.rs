@@ -68,6 +68,11 @@ pub trait PacketIo: PacketSink {
 
 /// Who gets received datagrams.
 pub trait Intake {
+    /// Is told the local port of a datagram that comes some later, so that what tells whose it is can be brought near.
+    /// Not every datagram is told of.
+    #[inline]
+    fn announce(&mut self, _local_port: u16) {}
+
     /// Is told the local port of a datagram that comes a few later unless something is wrong with it, so that what it
     /// will need can be brought near.
     #[inline]

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
 use self::net::Net;
@@ -202,7 +202,7 @@ impl SimIo {
 }
 
 impl PacketSink for SimIo {
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    fn transmit<F: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
         let Some(&mut Flow { local, remote, .. }) = self.flow(flow) else {
             self.counters.unknown_flow += 1;
             return false;
@@ -217,7 +217,9 @@ impl PacketSink for SimIo {
         }
         self.unflushed += 1;
         self.counters.sent += 1;
-        self.net.borrow_mut().worker_send(local, remote, fill);
+        self.net
+            .borrow_mut()
+            .worker_send(local, remote, |buffer| fill(buffer).into().length);
         true
     }
 

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
 use super::{Intake, IoCounters, OpenFlow, PacketIo};
@@ -64,12 +64,14 @@ impl<Io: PacketIo, W: Write> Tap<Io, W> {
 }
 
 impl<Io: PacketIo, W: Write> PacketSink for Tap<Io, W> {
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    const SUMS: bool = Io::SUMS;
+
+    fn transmit<F: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
         let mut copy = Vec::new();
         let taken = self.inner.transmit(flow, |buffer| {
-            let length = fill(buffer);
-            copy.extend_from_slice(&buffer[..length.min(buffer.len())]);
-            length
+            let filled = fill(buffer).into();
+            copy.extend_from_slice(&buffer[..filled.length.min(buffer.len())]);
+            filled
         });
         let addresses = self.flows.get(flow.0 as usize).copied().flatten();
         if let (true, Some((local, Some(remote)))) = (taken, addresses) {

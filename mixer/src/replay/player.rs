@@ -6,7 +6,7 @@ use mixer_engine::command::{Command, Play, PlaySource};
 use mixer_engine::engine::state::StateError;
 use mixer_engine::engine::{Conference, Endpoint, Engine};
 use mixer_engine::media::MediaPlan;
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
 
 use super::recorder::LENGTH;
@@ -281,13 +281,13 @@ impl<F> Out<F> {
 }
 
 impl<F: FnMut(Sent<'_>)> PacketSink for Out<F> {
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    fn transmit<W: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> W) -> bool {
         let number = self.written;
         self.written += 1;
         if self.not_taken.contains(&number) {
             return false;
         }
-        let length = fill(&mut self.buffer);
+        let length = fill(&mut self.buffer).into().length;
         self.taken += 1;
         (self.sent)(Sent {
             slot: self.slot,

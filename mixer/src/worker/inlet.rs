@@ -13,6 +13,13 @@ pub(super) struct Inlet<'a> {
 
 impl Intake for Inlet<'_> {
     #[inline]
+    fn announce(&mut self, local_port: u16) {
+        if let Some(entry) = self.engine.entry_of(local_port) {
+            cache::prefetch(entry);
+        }
+    }
+
+    #[inline]
     fn expect(&mut self, local_port: u16) {
         if let Some(place) = self.engine.place_of(local_port) {
             cache::prefetch(place);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mixer_engine::packet::{FlowId, PacketSink};
+use mixer_engine::packet::{Filled, FlowId, PacketSink};
 
 use crate::io::{PacketIo, cache};
 use crate::replay::Recorder;
@@ -28,8 +28,10 @@ impl<'a, Io: PacketIo> Outlet<'a, Io> {
 }
 
 impl<Io: PacketIo> PacketSink for Outlet<'_, Io> {
+    const SUMS: bool = Io::SUMS;
+
     #[inline]
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    fn transmit<F: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
         if self.muted {
             return false;
         }

@@ -15,7 +15,8 @@ use crate::counters::{Counters, DropReason};
 use crate::engine::state::packed;
 use crate::media::{Codec, MediaPlan};
 use crate::mix::FRAME_SAMPLES;
-use crate::packet::{FlowId, PacketSink};
+use crate::mix::voices::Encoded;
+use crate::packet::{Filled, FlowId, PacketSink};
 use crate::wire::rtp::{CSRC_MAX, RtpRepr};
 
 /// Samples in 10 ms, the unit in which packets are cut.
@@ -69,6 +70,15 @@ struct Format {
     packet_units: u8,
     /// Packets that end with a frame wait half a tick.
     half_tick: bool,
+}
+
+/// The payload of one packet.
+struct Parts<'a> {
+    /// What had waited.
+    head: &'a [u8],
+    tail: &'a [u8],
+    /// Of both, if that is known.
+    sum: Option<u64>,
 }
 
 /// The outgoing stream of one endpoint.
@@ -186,7 +196,7 @@ impl Sender {
     #[inline]
     pub(crate) fn send_frame(
         &mut self,
-        payload: &[u8],
+        payload: &Encoded,
         csrc: &CsrcList,
         sink: &mut impl PacketSink,
         counters: &mut Counters,
@@ -194,9 +204,14 @@ impl Sender {
         if !self.open {
             self.skip_frame();
         } else if usize::from(self.format.packet_units) == UNITS_PER_FRAME && self.pending_units == 0 {
-            self.emit(&[], payload, csrc.as_slice(), sink, counters);
+            let whole = Parts {
+                head: &[],
+                tail: payload.as_slice(),
+                sum: payload.sum(),
+            };
+            self.emit(&whole, csrc.as_slice(), sink, counters);
         } else {
-            self.gather(payload, csrc, sink, counters);
+            self.gather(payload.as_slice(), csrc, sink, counters);
         }
     }
 
@@ -276,26 +291,24 @@ impl Sender {
         // Copies, so that the stream's state can be written while they are read; this path is not
         // the usual 20 ms.
         let (csrc, payload) = (*csrc, *payload);
-        self.emit(
-            payload.get(..length).unwrap_or_default(),
+        let parts = Parts {
+            head: payload.get(..length).unwrap_or_default(),
             tail,
-            csrc.as_slice(),
-            sink,
-            counters,
-        );
+            sum: None,
+        };
+        self.emit(&parts, csrc.as_slice(), sink, counters);
         self.waiting.csrc.clear();
     }
 
     #[inline]
     fn emit(
         &mut self,
-        head: &[u8],
-        tail: &[u8],
+        payload: &Parts<'_>,
         csrc: &[u32],
         sink: &mut impl PacketSink,
         counters: &mut Counters,
     ) {
-        let units = (head.len() + tail.len()) / usize::from(self.format.unit_bytes);
+        let units = (payload.head.len() + payload.tail.len()) / usize::from(self.format.unit_bytes);
         if sink.is_muted() {
             self.timestamp = self.timestamp.wrapping_add(samples(units));
             self.gap = true;
@@ -311,8 +324,9 @@ impl Sender {
         };
         let mut length = 0;
         let taken = sink.transmit(self.flow, |buffer| {
-            length = write_packet(buffer, &header, head, tail);
-            length
+            let filled = write_packet(buffer, &header, payload);
+            length = filled.length;
+            filled
         });
         if taken {
             self.sent += 1;
@@ -338,18 +352,22 @@ fn samples(units: usize) -> u32 {
     u32::try_from(units * UNIT_SAMPLES).unwrap_or(0)
 }
 
-/// Writes the parts one behind the other; 0 when the buffer is too short.
+/// Writes the parts one behind the other; nothing when the buffer is too short.
 #[inline]
-fn write_packet(buffer: &mut [u8], header: &RtpRepr<'_>, head: &[u8], tail: &[u8]) -> usize {
+fn write_packet(buffer: &mut [u8], header: &RtpRepr<'_>, payload: &Parts<'_>) -> Filled {
+    let Parts { head, tail, sum } = *payload;
     let head_at = header.header_length();
     let tail_at = head_at + head.len();
     let length = tail_at + tail.len();
     let Some(packet) = buffer.get_mut(..length) else {
-        return 0;
+        return Filled::from(0);
     };
     let (start, rest) = packet.split_at_mut(head_at);
     let (first, second) = rest.split_at_mut(head.len());
     first.copy_from_slice(head);
     second.copy_from_slice(tail);
-    header.emit(start) + first.len() + second.len()
+    Filled {
+        length: header.emit(start) + first.len() + second.len(),
+        sum: sum.map(|sum| sum + header.sum()),
+    }
 }

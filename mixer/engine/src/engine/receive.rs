@@ -8,6 +8,13 @@ use crate::event::Event;
 use crate::packet::Datagram;
 
 impl Engine {
+    /// Where it is written whose a port is, for who wants to bring that near before [`Engine::place_of`].
+    #[inline]
+    #[must_use]
+    pub fn entry_of(&self, local_port: u16) -> Option<&u32> {
+        self.ports.entry(local_port)
+    }
+
     /// What a datagram to this port will read and write, for who wants to bring it near.
     #[inline]
     #[must_use]

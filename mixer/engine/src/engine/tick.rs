@@ -149,7 +149,7 @@ impl Tick<'_> {
     }
 
     /// Gets every member's frame, and the sum of those that are heard.
-    fn pull_all(&mut self, time: TickTime, sink: &impl PacketSink) {
+    fn pull_all<S: PacketSink>(&mut self, time: TickTime, sink: &S) {
         let Self {
             conference,
             endpoints,
@@ -159,7 +159,7 @@ impl Tick<'_> {
             counters,
             ..
         } = self;
-        mix.begin();
+        mix.begin(S::SUMS);
         for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
             if let Some(place) = later.and_then(|at| endpoints.place(at)) {
                 sink.prefetch(place);

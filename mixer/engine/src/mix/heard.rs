@@ -27,6 +27,8 @@ pub(crate) struct Mix {
     played: bool,
     /// Contributing sources are listed.
     csrc_on: bool,
+    /// Payloads are summed up.
+    sums: bool,
     /// What everybody hears who is no voice.
     common: PerCodec<Common>,
     /// Contributing sources of it.
@@ -53,11 +55,12 @@ pub(crate) struct Listener<'a> {
     pub(crate) frame: &'a Frame,
 }
 
-/// What somebody hears.
+/// What somebody hears. Two references, which are returned in registers: through memory they would wait behind
+/// everything that was written before.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heard<'a> {
     /// One frame, encoded.
-    pub(crate) payload: &'a [u8],
+    pub(crate) payload: &'a Encoded,
     /// Who is in it.
     pub(crate) csrc: &'a CsrcList,
 }
@@ -89,6 +92,7 @@ impl Mix {
             contest: Contest::new(),
             played: false,
             csrc_on: true,
+            sums: false,
             common: PerCodec::new(|_| nothing()),
             common_csrc: CsrcList::default(),
             own: Encoded::EMPTY,
@@ -97,8 +101,9 @@ impl Mix {
         }
     }
 
-    /// Nobody is heard yet.
-    pub(crate) fn begin(&mut self) {
+    /// Nobody is heard yet. With `sums` payloads are summed up, each once.
+    pub(crate) fn begin(&mut self, sums: bool) {
+        self.sums = sums;
         self.voices.clear();
         self.sum = mix_minus::SILENCE;
         for codec in Codec::ALL {
@@ -131,7 +136,7 @@ impl Mix {
         let is_voice = listener.part == Part::Audible;
         if !listener.hears {
             return Heard {
-                payload: self.silence.of(listener.codec).as_slice(),
+                payload: summed(self.sums, self.silence.of(listener.codec)),
                 csrc: CsrcList::NOBODY,
             };
         }
@@ -142,6 +147,9 @@ impl Mix {
             if let Some(voice) = self.voices.audible.only(listener.at, is_voice, listener.codec) {
                 self.count_forwarded(listener, counters);
                 self.list_sources(listener);
+                if self.sums {
+                    self.voices.audible.sum_up(voice);
+                }
                 return Heard {
                     payload: self.voices.audible.payload(voice),
                     csrc: self.sources(listener),
@@ -151,10 +159,9 @@ impl Mix {
         if is_voice {
             let mut frame = [0; FRAME_SAMPLES];
             mix_minus::limit_minus(&self.sum, listener.frame, &mut frame);
-            encode(listener.codec, &frame, &mut self.own, counters);
-            self.list_sources(listener);
+            self.encode_own(listener, &frame, counters);
             return Heard {
-                payload: self.own.as_slice(),
+                payload: &self.own,
                 csrc: self.sources(listener),
             };
         }
@@ -166,7 +173,7 @@ impl Mix {
             encode(listener.codec, &frame, &mut common.payload, counters);
         }
         Heard {
-            payload: common.payload.as_slice(),
+            payload: summed(self.sums, &mut common.payload),
             csrc: &self.common_csrc,
         }
     }
@@ -188,15 +195,14 @@ impl Mix {
         }
         let mut frame = [0; FRAME_SAMPLES];
         mix_minus::limit(&over, &mut frame);
-        encode(listener.codec, &frame, &mut self.own, counters);
-        self.list_sources(listener);
+        self.encode_own(listener, &frame, counters);
         let csrc = if listener.hears {
             self.sources(listener)
         } else {
             CsrcList::NOBODY
         };
         Heard {
-            payload: self.own.as_slice(),
+            payload: &self.own,
             csrc,
         }
     }
@@ -207,14 +213,23 @@ impl Mix {
         let payload = match self.voices.hollow.only(listener.at, is_hollow, listener.codec) {
             Some(voice) => {
                 self.count_forwarded(listener, counters);
+                if self.sums {
+                    self.voices.hollow.sum_up(voice);
+                }
                 self.voices.hollow.payload(voice)
             }
-            None => self.silence.of(listener.codec).as_slice(),
+            None => summed(self.sums, self.silence.of(listener.codec)),
         };
         Heard {
             payload,
             csrc: CsrcList::NOBODY,
         }
+    }
+
+    /// Makes what `listener` alone hears, and the sources of it.
+    fn encode_own(&mut self, listener: &Listener<'_>, frame: &Frame, counters: &mut Counters) {
+        encode(listener.codec, frame, &mut self.own, counters);
+        self.list_sources(listener);
     }
 
     /// A payload passed on to everybody who is no voice counts once, as an encode would.
@@ -246,6 +261,15 @@ impl Mix {
             &self.common_csrc
         }
     }
+}
+
+/// A payload that many get, with its sum if that is wanted.
+#[inline]
+fn summed(wanted: bool, encoded: &mut Encoded) -> &Encoded {
+    if wanted {
+        encoded.sum_up();
+    }
+    encoded
 }
 
 #[inline]

@@ -4,6 +4,7 @@ use super::FRAME_SAMPLES;
 use crate::command::EndpointIndex;
 use crate::endpoint::sender::CsrcList;
 use crate::media::Codec;
+use crate::wire::checksum;
 use crate::wire::rtp::CSRC_MAX;
 
 /// Longest payload of a frame: 20 ms of L16.
@@ -13,12 +14,15 @@ const FRAME_BYTES: usize = 2 * FRAME_SAMPLES;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encoded {
     length: usize,
+    /// For the checksums of datagrams, once it was asked for.
+    sum: Option<u64>,
     bytes: [u8; FRAME_BYTES],
 }
 
 impl Encoded {
     pub(crate) const EMPTY: Self = Self {
         length: 0,
+        sum: None,
         bytes: [0; FRAME_BYTES],
     };
 
@@ -26,6 +30,7 @@ impl Encoded {
     #[inline]
     pub(crate) fn fill(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         self.length = write(&mut self.bytes).min(FRAME_BYTES);
+        self.sum = None;
     }
 
     /// Replaces it by a copy.
@@ -41,6 +46,18 @@ impl Encoded {
 
     pub(crate) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Sums it up, unless that was done ([`checksum::add`]).
+    pub(crate) fn sum_up(&mut self) {
+        if self.sum.is_none() {
+            self.sum = Some(checksum::add(0, self.as_slice()));
+        }
+    }
+
+    /// Its sum, if it was summed up.
+    pub(crate) fn sum(&self) -> Option<u64> {
+        self.sum
     }
 }
 
@@ -122,12 +139,18 @@ impl VoiceSet {
         (self.first.get(heard)?.codec == Some(codec)).then_some(heard)
     }
 
+    /// Sums up the payload of one that was found by [`VoiceSet::only`].
+    pub(crate) fn sum_up(&mut self, which: usize) {
+        if let Some(voice) = self.first.get_mut(which) {
+            voice.payload.sum_up();
+        }
+    }
+
     /// The payload of one that was found by [`VoiceSet::only`].
-    pub(crate) fn payload(&self, which: usize) -> &[u8] {
+    pub(crate) fn payload(&self, which: usize) -> &Encoded {
         self.first
             .get(which)
-            .map(|voice| voice.payload.as_slice())
-            .unwrap_or_default()
+            .map_or(&Encoded::EMPTY, |voice| &voice.payload)
     }
 }
 
@@ -265,7 +288,8 @@ mod tests {
     const LISTENER: EndpointIndex = EndpointIndex(1);
 
     fn only(set: &VoiceSet, listener: EndpointIndex, is_one: bool, codec: Codec) -> Option<&[u8]> {
-        set.only(listener, is_one, codec).map(|voice| set.payload(voice))
+        set.only(listener, is_one, codec)
+            .map(|voice| set.payload(voice).as_slice())
     }
 
     #[test]

@@ -129,7 +129,6 @@ impl RtpRepr<'_> {
     /// when the buffer is too short.
     #[must_use]
     pub fn emit(&self, buffer: &mut [u8]) -> usize {
-        let csrc = self.csrc.get(..CSRC_MAX).unwrap_or(self.csrc);
         let length = self.header_length();
         let Some((fixed, list)) = buffer
             .get_mut(..length)
@@ -137,16 +136,35 @@ impl RtpRepr<'_> {
         else {
             return 0;
         };
-        let [s0, s1] = self.sequence.to_be_bytes();
+        let [v0, v1, s0, s1] = self.first_word().to_be_bytes();
         let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
         let [i0, i1, i2, i3] = self.ssrc.to_be_bytes();
-        let count = u8::try_from(csrc.len()).unwrap_or(0);
-        let kind = self.payload_type & 0x7f | u8::from(self.marker) << 7;
-        *fixed = [0x80 | count, kind, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3];
-        for (place, source) in list.as_chunks_mut::<4>().0.iter_mut().zip(csrc) {
+        *fixed = [v0, v1, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3];
+        for (place, source) in list.as_chunks_mut::<4>().0.iter_mut().zip(self.csrc) {
             *place = source.to_be_bytes();
         }
         length
+    }
+
+    /// The sum of what [`Self::emit`] writes ([`crate::wire::checksum::add`]).
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        let fixed = [self.first_word(), self.timestamp, self.ssrc];
+        let listed = self.csrc.iter().take(CSRC_MAX);
+        fixed
+            .iter()
+            .chain(listed)
+            .map(|word| u64::from(word.to_be()))
+            .sum()
+    }
+
+    /// Version, number of contributing sources, marker, payload type and sequence number (RFC 3550 5.1).
+    #[inline]
+    fn first_word(&self) -> u32 {
+        let count = u8::try_from(self.csrc.len().min(CSRC_MAX)).unwrap_or(0);
+        let kind = self.payload_type & 0x7f | u8::from(self.marker) << 7;
+        let [s0, s1] = self.sequence.to_be_bytes();
+        u32::from_be_bytes([0x80 | count, kind, s0, s1])
     }
 }
 

@@ -19,8 +19,9 @@ use mixer_engine::engine::{
 };
 use mixer_engine::event::Event;
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
+use mixer_engine::wire::checksum;
 use mixer_engine::wire::rtp::{RtpRepr, RtpView};
 
 pub(crate) const PORT_FIRST: u16 = 10_000;
@@ -59,10 +60,14 @@ pub(crate) struct Ears {
     pub(crate) blocked: Vec<u32>,
     /// Nothing may leave.
     pub(crate) muted: bool,
+    /// Packets whose sum was known without reading them.
+    pub(crate) known_sums: u64,
 }
 
 impl PacketSink for Ears {
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    const SUMS: bool = true;
+
+    fn transmit<F: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
         let Some(remote) = self.remotes[flow.0 as usize] else {
             return false;
         };
@@ -70,7 +75,14 @@ impl PacketSink for Ears {
             return false;
         }
         let mut buffer = [0xAA; 1472];
-        let length = fill(&mut buffer);
+        let filled: Filled = fill(&mut buffer).into();
+        let length = filled.length;
+        let (known, true_sum) = (
+            filled.add_to(0, &buffer[..length]),
+            checksum::add(0, &buffer[..length]),
+        );
+        assert_eq!(checksum::finish(known), checksum::finish(true_sum), "of a packet");
+        self.known_sums += u64::from(filled.sum.is_some());
         let view = RtpView::parse(&buffer[..length]).expect("the engine sends valid RTP");
         self.heard[flow.0 as usize].push(Packet {
             slot: self.slot,
@@ -143,6 +155,7 @@ impl Lab {
                 remotes: vec![None; flows],
                 blocked: Vec::new(),
                 muted: false,
+                known_sums: 0,
             },
             phones: Vec::new(),
             slot: 0,

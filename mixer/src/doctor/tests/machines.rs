@@ -222,7 +222,7 @@ pub(super) fn ice() -> Machine {
     let mut builder = Builder::new("ens1f0", "6.12.9-amd64\n", "0-9\n", "2-9\n");
     builder.process("000001ffffffffff", 524_288, "unlimited");
     builder.file("sys/devices/system/cpu/nohz_full", "2-9\n");
-    builder.file("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "128\n");
+    builder.file("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "128\n");
     builder.device("device/numa_node", "0\n");
     builder.file("sys/devices/system/node/node0/cpulist", "0-9\n");
     builder.queues(8);
@@ -251,7 +251,7 @@ pub(super) fn mlx5() -> Machine {
     let mut builder = Builder::new("ens2f0np0", "6.8.0-45-generic\n", "0-7\n", "\n");
     builder.process("0000000000000000", 4_096, "8388608");
     builder.file("sys/devices/system/cpu/nohz_full", "(null)\n");
-    builder.file("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n");
+    builder.file("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n");
     builder.device("device/numa_node", "1\n");
     builder.file("sys/devices/system/node/node1/cpulist", "4-7\n");
     builder.device("mtu", "9000\n");

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, Timespec};
 use io_uring::{cqueue, opcode, squeue};
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
 use self::address::{ADDRESS_LENGTH, RawAddress};
@@ -180,7 +180,7 @@ impl UringIo {
 }
 
 impl PacketSink for UringIo {
-    fn transmit(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    fn transmit<F: Into<Filled>>(&mut self, flow: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
         let Some(place) = self.flows.place(flow) else {
             self.counters.unknown_flow += 1;
             return false;
@@ -196,7 +196,7 @@ impl PacketSink for UringIo {
             self.counters.no_send_buffer += 1;
             return false;
         };
-        let length = fill(&mut buffer.payload).min(buffer.payload.len());
+        let length = fill(&mut buffer.payload).into().length.min(buffer.payload.len());
         #[expect(clippy::cast_possible_truncation, reason = "at most DATAGRAM_MAX")]
         let request = opcode::Send::new(Fixed(place.0), buffer.payload.as_ptr(), length as u32)
             .flags(libc::MSG_DONTWAIT)

@@ -84,7 +84,15 @@ impl Flows {
         }
     }
 
-    /// The same for the flow of a local port.
+    /// Asks for what tells the flow of a local port.
+    #[inline]
+    pub(super) fn bring_entry_near(&self, port: u16) {
+        if let Some(entry) = self.ports.get(usize::from(port)) {
+            cache::prefetch(entry);
+        }
+    }
+
+    /// Asks for the flow of a local port.
     #[inline]
     pub(super) fn bring_near_port(&self, port: u16) {
         if let Some(flow) = self.ports.get(usize::from(port)) {

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
-use mixer_engine::packet::{Datagram, FlowId, PacketSink};
+use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::Timestamp;
 
 use self::errand::{Errand, News, WorkerEnd, Worn};
@@ -215,8 +215,10 @@ fn find_exit(flow_id: FlowId, flow: &mut Flow, table: &RouteTable, scout: &mut W
 }
 
 impl PacketSink for XdpIo {
+    const SUMS: bool = true;
+
     #[inline]
-    fn transmit(&mut self, flow_id: FlowId, fill: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    fn transmit<F: Into<Filled>>(&mut self, flow_id: FlowId, fill: impl FnOnce(&mut [u8]) -> F) -> bool {
         let Some(flow) = self.flows.get(flow_id) else {
             self.counters.unknown_flow += 1;
             return false;
@@ -306,9 +308,12 @@ impl PacketIo for XdpIo {
         for queue in &mut self.queues {
             let left = budget - taken - sorting.handed;
             let mesh = &mut self.mesh;
-            queue.receive(left, |frame, later| {
-                if let Some(later) = later.and_then(frame::local_port) {
-                    sorting.expect(later);
+            queue.receive(left, |frame, ahead| {
+                if let Some(port) = ahead.later.and_then(frame::local_port) {
+                    sorting.announce(port);
+                }
+                if let Some(port) = ahead.soon.and_then(frame::local_port) {
+                    sorting.expect(port);
                 }
                 sorting.frame(frame, mesh);
             });
@@ -439,6 +444,13 @@ struct Sorting<'a, I> {
 }
 
 impl<I: Intake> Sorting<'_, I> {
+    /// A frame to this port comes some later.
+    #[inline]
+    fn announce(&mut self, local_port: u16) {
+        self.flows.bring_entry_near(local_port);
+        self.intake.announce(local_port);
+    }
+
     /// A frame to this port comes a few later.
     #[inline]
     fn expect(&mut self, local_port: u16) {

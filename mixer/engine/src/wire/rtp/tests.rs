@@ -4,6 +4,7 @@ use rtp::packet::Packet;
 use util::marshal::Unmarshal as _;
 
 use super::*;
+use crate::wire::checksum;
 
 /// Datagrams that are RTP more often than not: a header with every part, valid or not.
 fn datagrams() -> impl Strategy<Value = Vec<u8>> {
@@ -78,6 +79,7 @@ proptest! {
         let mut buffer = [0xee_u8; 120];
         let length = header.emit(&mut buffer);
         prop_assert_eq!(length, header.header_length());
+        prop_assert_eq!(header.sum(), checksum::add(0, &buffer[..length]));
         buffer[length..][..payload.len()].copy_from_slice(&payload);
         let view = RtpView::parse(&buffer[..length + payload.len()]).unwrap();
         let kept = &csrc[..csrc.len().min(CSRC_MAX)];

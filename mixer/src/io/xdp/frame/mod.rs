@@ -3,9 +3,10 @@
 //! Ethernet II with up to two VLAN tags, IPv4 without options or IPv6 without extension headers, UDP.
 //! The XDP program lets nothing else through; what is read here is checked all the same.
 
-mod checksum;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use mixer_engine::packet::Filled;
+use mixer_engine::wire::checksum;
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -289,17 +290,18 @@ impl Template {
     /// `chunk` is at least [`HEADERS_MAX`] + `payload_max` long. A payload of more than
     /// `payload_max` bytes is cut.
     #[inline]
-    pub(super) fn write(
+    pub(super) fn write<F: Into<Filled>>(
         &self,
         chunk: &mut [u8],
         payload_max: usize,
-        fill: impl FnOnce(&mut [u8]) -> usize,
+        fill: impl FnOnce(&mut [u8]) -> F,
     ) -> u32 {
         let length = usize::from(self.length);
         let (headers, rest) = chunk.split_at_mut(length);
         headers.copy_from_slice(&self.bytes[..length]);
         let room = payload_max.min(rest.len());
-        let payload_length = fill(&mut rest[..room]).min(room);
+        let filled = fill(&mut rest[..room]).into();
+        let payload_length = filled.length.min(room);
         #[expect(clippy::cast_possible_truncation, reason = "below the size of a chunk")]
         let datagram_length = payload_length as u16 + 8;
         let network = usize::from(self.network);
@@ -317,7 +319,7 @@ impl Template {
             checksum::add_u16(self.datagram_sum, datagram_length),
             datagram_length,
         );
-        let sum = match checksum::finish(checksum::add(sum, &rest[..payload_length])) {
+        let sum = match checksum::finish(filled.add_to(sum, &rest[..payload_length])) {
             // RFC 768: zero means that there is no checksum, and is sent as its equal.
             [0, 0] => [0xff, 0xff],
             sum => sum,

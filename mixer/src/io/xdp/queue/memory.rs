@@ -63,20 +63,34 @@ impl Drop for Mapping {
     }
 }
 
-/// Memory with a descriptor, which can be mapped again by the program that takes this one's place.
-pub(super) fn memory_file(length: usize) -> io::Result<OwnedFd> {
+/// Memory with a descriptor, which can be mapped again by the program that takes this one's place: of huge pages where
+/// the machine has enough of them to spare. Every frame lies in a page of its own otherwise, and finding the pages takes
+/// longer than reading the frames (`docs/decisions/0016-memory-that-is-waited-for.md`).
+pub(super) fn memory_file(length: usize) -> io::Result<(OwnedFd, Mapping)> {
+    if length.is_multiple_of(HUGE_PAGE)
+        && let Ok(memory) = memory_of(length, libc::MFD_HUGETLB | libc::MFD_HUGE_2MB)
+    {
+        return Ok(memory);
+    }
+    memory_of(length, 0)
+}
+
+fn memory_of(length: usize, pages: libc::c_uint) -> io::Result<(OwnedFd, Mapping)> {
     // SAFETY: the name is a C string; the descriptor that comes back is ours alone.
     let fd = unsafe {
-        let fd = libc::memfd_create(c"mixminus-umem".as_ptr(), libc::MFD_CLOEXEC);
+        let fd = libc::memfd_create(c"mixminus-umem".as_ptr(), libc::MFD_CLOEXEC | pages);
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         OwnedFd::from_raw_fd(fd)
     };
-    let length = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let end = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: takes no pointer.
-    if unsafe { libc::ftruncate(fd.as_raw_fd(), length) } != 0 {
+    if unsafe { libc::ftruncate(fd.as_raw_fd(), end) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(fd)
+    let mapping = Mapping::of(fd.as_raw_fd(), length, 0)?;
+    Ok((fd, mapping))
 }
+
+const HUGE_PAGE: usize = 2 << 20;

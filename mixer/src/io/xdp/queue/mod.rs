@@ -89,6 +89,15 @@ pub struct OpenQueue {
     pub shared: Arc<QueueShared>,
 }
 
+/// Frames that come after one: each is met twice here before it is handed on itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    /// One that comes some later.
+    pub(super) later: Option<&'a [u8]>,
+    /// One that comes a few later.
+    pub(super) soon: Option<&'a [u8]>,
+}
+
 /// A chunk to write a frame into, on its way to the transmit ring.
 #[derive(Debug)]
 pub struct TransmitChunk(u32);
@@ -101,8 +110,8 @@ impl XskQueue {
     /// What the kernel says: `EPERM` without `CAP_NET_RAW`, `ENOBUFS` for the locked-memory limit,
     /// `EINVAL` when there is no such queue, `EBUSY` when somebody else has it.
     pub fn open(at: QueueId, sizes: QueueSizes, zero_copy: bool) -> io::Result<OpenQueue> {
-        let file = memory_file(sizes.bytes())?;
-        let memory = Arc::new(Mapping::of(file.as_raw_fd(), sizes.bytes(), 0)?);
+        let (file, memory) = memory_file(sizes.bytes())?;
+        let memory = Arc::new(memory);
         let socket = XskSocket::open()?;
         socket.set_up(&memory, CHUNK, sizes.receive, sizes.transmit)?;
         let mapped = socket.map(sizes.receive, sizes.transmit)?;
@@ -218,9 +227,9 @@ impl XskQueue {
         self.fill.publish();
     }
 
-    /// Hands at most `budget` received frames to `on_frame`, each with one that comes a few later, and gives
+    /// Hands at most `budget` received frames to `on_frame`, each with those that come later, and gives
     /// their chunks back.
-    pub(super) fn receive(&mut self, budget: u32, mut on_frame: impl FnMut(&[u8], Option<&[u8]>)) -> u32 {
+    pub(super) fn receive(&mut self, budget: u32, mut on_frame: impl FnMut(&[u8], Ahead<'_>)) -> u32 {
         let Some(receive) = &mut self.receive else {
             return 0;
         };
@@ -232,14 +241,17 @@ impl XskQueue {
             if let Some(far) = ahead(PREFETCH_AHEAD) {
                 cache::prefetch(&far[..far.len().min(HOT)]);
             }
-            let later = ahead(EXPECT_AHEAD);
+            let ahead = Ahead {
+                later: ahead(ANNOUNCE_AHEAD),
+                soon: ahead(EXPECT_AHEAD),
+            };
             let chunk = u32::try_from(descriptor.address / u64::from(CHUNK)).unwrap_or(u32::MAX);
             if chunk >= self.sizes.receive {
                 self.counters.nonsense += 1;
                 continue;
             }
             match frame(&self.memory, descriptor) {
-                Some(bytes) => on_frame(bytes, later),
+                Some(bytes) => on_frame(bytes, ahead),
                 None => self.counters.nonsense += 1,
             }
             // The ring has a cell for every chunk of its side.
@@ -458,8 +470,10 @@ pub const CHUNK: u32 = 2_048;
 /// Bytes that the kernel leaves free before a received frame.
 const HEADROOM: u32 = 256;
 /// Frames between the one that is worked on and the one that is brought near.
-const PREFETCH_AHEAD: u32 = 8;
-/// The same for the one whose port is looked at; it is near by then.
+const PREFETCH_AHEAD: u32 = 12;
+/// The same for the one whose port is announced; it is near by then.
+const ANNOUNCE_AHEAD: u32 = 8;
+/// The same for the one that is expected; what tells whose it is is near by then.
 const EXPECT_AHEAD: u32 = 4;
 /// Bytes that are brought near: 20 ms of G.711 with all headers.
 const HOT: usize = 256;

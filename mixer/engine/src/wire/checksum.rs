@@ -3,8 +3,9 @@
 
 /// Adds `bytes` to a running sum. An odd last byte counts as if a zero followed, so only the last
 /// piece may have an odd length.
+#[must_use]
 #[inline]
-pub(super) fn add(sum: u64, bytes: &[u8]) -> u64 {
+pub fn add(sum: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     // 2^32 words of 32 bits fit; a datagram has 2^14.
     let mut sum = words
@@ -12,27 +13,30 @@ pub(super) fn add(sum: u64, bytes: &[u8]) -> u64 {
         .fold(sum, |sum, word| sum + u64::from(u32::from_ne_bytes(*word)));
     if !rest.is_empty() {
         let mut last = [0; 4];
-        last[..rest.len()].copy_from_slice(rest);
+        last.iter_mut().zip(rest).for_each(|(last, byte)| *last = *byte);
         sum += u64::from(u32::from_ne_bytes(last));
     }
     sum
 }
 
 /// Adds a 16-bit number that is sent in network order.
+#[must_use]
 #[inline]
-pub(super) fn add_u16(sum: u64, number: u16) -> u64 {
+pub fn add_u16(sum: u64, number: u16) -> u64 {
     sum + u64::from(u16::from_ne_bytes(number.to_be_bytes()))
 }
 
 /// The one's complement of the folded sum, as bytes to store.
+#[must_use]
 #[inline]
-pub(super) fn finish(sum: u64) -> [u8; 2] {
+pub fn finish(sum: u64) -> [u8; 2] {
     (!fold(sum)).to_ne_bytes()
 }
 
 /// Whether a sum over data and its checksum says that both are whole.
+#[must_use]
 #[inline]
-pub(super) fn is_whole(sum: u64) -> bool {
+pub fn is_whole(sum: u64) -> bool {
     fold(sum) == u16::MAX
 }
 
