@@ -26,4 +26,5 @@ pub mod mix;
 pub mod packet;
 pub mod prompt;
 pub mod time;
+mod wide;
 pub mod wire;

@@ -6,6 +6,8 @@
 //! here: the loops are free of branches, tables and shifts by a variable, so that they vectorise
 //! on every target.
 
+use crate::wide::convert;
+
 /// Bits of an `f32` below its exponent and the four mantissa bits that a G.711 step keeps.
 const STEP_SHIFT: u32 = 19;
 
@@ -15,38 +17,26 @@ const INTEGERS: u32 = (127 + 23) << 23;
 
 /// Decodes mu-law; returns the number of samples, as many as both sides hold.
 pub fn expand_pcmu(payload: &[u8], out: &mut [i16]) -> usize {
-    for (sample, code) in out.iter_mut().zip(payload) {
-        *sample = expand_pcmu_sample(*code);
-    }
-    payload.len().min(out.len())
+    convert(payload, out, expand_pcmu_sample)
 }
 
 /// Decodes A-law; returns the number of samples, as many as both sides hold.
 pub fn expand_pcma(payload: &[u8], out: &mut [i16]) -> usize {
-    for (sample, code) in out.iter_mut().zip(payload) {
-        *sample = expand_pcma_sample(*code);
-    }
-    payload.len().min(out.len())
+    convert(payload, out, expand_pcma_sample)
 }
 
 /// Encodes mu-law; returns the number of bytes, as many as both sides hold.
 pub fn compress_pcmu(pcm: &[i16], out: &mut [u8]) -> usize {
-    for (code, sample) in out.iter_mut().zip(pcm) {
-        *code = compress_pcmu_sample(*sample);
-    }
-    pcm.len().min(out.len())
+    convert(pcm, out, compress_pcmu_sample)
 }
 
 /// Encodes A-law; returns the number of bytes, as many as both sides hold.
 pub fn compress_pcma(pcm: &[i16], out: &mut [u8]) -> usize {
-    for (code, sample) in out.iter_mut().zip(pcm) {
-        *code = compress_pcma_sample(*sample);
-    }
-    pcm.len().min(out.len())
+    convert(pcm, out, compress_pcma_sample)
 }
 
 /// Middle of step `code` (0 to 127) of the segments that double: 2^(segment+7) * (1 + (2m+1)/32).
-#[inline]
+#[inline(always)]
 fn step_middle(code: u8) -> i32 {
     let bits = (u32::from(code) << STEP_SHIFT) + ((127 + 7) << 23) + (1 << (STEP_SHIFT - 1));
     let integer = (f32::from_bits(bits) + f32::from_bits(INTEGERS)).to_bits() ^ INTEGERS;
@@ -54,13 +44,13 @@ fn step_middle(code: u8) -> i32 {
 }
 
 /// Segment and step of a magnitude of 13 bits at most, whose lowest segment begins at 2^`lowest`.
-#[inline]
+#[inline(always)]
 fn step_of(magnitude: i32, lowest: i32) -> i32 {
     let float = f32::from_bits(INTEGERS | magnitude.cast_unsigned()) - f32::from_bits(INTEGERS);
     (float.to_bits() >> STEP_SHIFT).cast_signed() - ((127 + lowest) << 4)
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "32,124 at most")]
 fn expand_pcmu_sample(code: u8) -> i16 {
     let code = !code;
@@ -69,7 +59,7 @@ fn expand_pcmu_sample(code: u8) -> i16 {
     ((magnitude ^ sign) - sign) as i16
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "32,256 at most")]
 fn expand_pcma_sample(code: u8) -> i16 {
     let code = code ^ 0x55;
@@ -81,7 +71,7 @@ fn expand_pcma_sample(code: u8) -> i16 {
     ((magnitude ^ sign) - sign) as i16
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 127")]
 fn compress_pcmu_sample(sample: i16) -> u8 {
     let sign = i32::from(sample) >> 15;
@@ -90,7 +80,7 @@ fn compress_pcmu_sample(sample: i16) -> u8 {
     !(code | (sign as u8 & 0x80))
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 127")]
 fn compress_pcma_sample(sample: i16) -> u8 {
     let sign = i32::from(sample) >> 15;

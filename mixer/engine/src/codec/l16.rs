@@ -1,21 +1,17 @@
 //! Linear 16 bit samples in network order (RFC 3551 4.5.11).
 
+use crate::wide::convert;
+
 /// Decodes as many whole samples as both sides hold; returns their number.
 pub fn decode(payload: &[u8], out: &mut [i16]) -> usize {
     let (pairs, _) = payload.as_chunks::<2>();
-    for (sample, bytes) in out.iter_mut().zip(pairs) {
-        *sample = i16::from_be_bytes(*bytes);
-    }
-    pairs.len().min(out.len())
+    convert(pairs, out, i16::from_be_bytes)
 }
 
 /// Encodes as many samples as both sides hold; returns the number of bytes.
 pub fn encode(pcm: &[i16], out: &mut [u8]) -> usize {
     let (pairs, _) = out.as_chunks_mut::<2>();
-    for (bytes, sample) in pairs.iter_mut().zip(pcm) {
-        *bytes = sample.to_be_bytes();
-    }
-    pairs.len().min(pcm.len()) * 2
+    2 * convert(pcm, pairs, i16::to_be_bytes)
 }
 
 #[cfg(test)]

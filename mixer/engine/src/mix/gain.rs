@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wide::wide;
+
 /// A gain. The default, 0 dB, leaves samples untouched.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
@@ -36,13 +38,22 @@ impl Gain {
         if self.is_unity() {
             return;
         }
-        for sample in frame {
-            let sum = f32::from(*sample) * self.factor + ROUNDER;
-            let rounded = sum.to_bits().cast_signed() - ROUNDER.to_bits().cast_signed();
-            #[expect(clippy::cast_possible_truncation, reason = "limited to full scale")]
-            let limited = rounded.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
-            *sample = limited;
-        }
+        wide(
+            #[inline(always)]
+            || {
+                for sample in frame {
+                    *sample = self.of(*sample);
+                }
+            },
+        );
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "limited to full scale")]
+    fn of(self, sample: i16) -> i16 {
+        let sum = f32::from(sample) * self.factor + ROUNDER;
+        let rounded = sum.to_bits().cast_signed() - ROUNDER.to_bits().cast_signed();
+        rounded.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
     }
 }
 

@@ -2,17 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wide::wide;
+
 /// Mean square of a full-scale square wave: 0 dBov (RFC 6464 3).
 const FULL_SCALE: f32 = 32_767.0 * 32_767.0;
 
 /// Mean square of the samples; 0 for an empty frame.
 #[must_use]
 pub fn mean_square(frame: &[i16]) -> u32 {
-    // A square is 2^30 at most: two fit 32 bit, the sum of them all needs 64.
-    let (pairs, odd) = frame.as_chunks::<2>();
-    let pair_sum = |pair: &[i16; 2]| square(pair[0]) + square(pair[1]);
-    let sum = pairs.iter().map(|pair| u64::from(pair_sum(pair))).sum::<u64>()
-        + odd.iter().map(|sample| u64::from(square(*sample))).sum::<u64>();
+    let sum = wide(
+        #[inline(always)]
+        || sum_of_squares(frame),
+    );
     let count = u64::try_from(frame.len().max(1)).unwrap_or(1);
     u32::try_from(sum / count).unwrap_or(u32::MAX)
 }
@@ -28,6 +29,16 @@ pub fn dbov(mean_square: u32) -> f32 {
 /// Mean square of -50 dBov: below it a frame is quiet.
 pub const QUIET: u32 = 10_736;
 
+#[inline(always)]
+fn sum_of_squares(frame: &[i16]) -> u64 {
+    // A square is 2^30 at most: two fit 32 bit, the sum of them all needs 64.
+    let (pairs, odd) = frame.as_chunks::<2>();
+    let pair_sum = |pair: &[i16; 2]| square(pair[0]) + square(pair[1]);
+    pairs.iter().map(|pair| u64::from(pair_sum(pair))).sum::<u64>()
+        + odd.iter().map(|sample| u64::from(square(*sample))).sum::<u64>()
+}
+
+#[inline(always)]
 fn square(sample: i16) -> u32 {
     (i32::from(sample) * i32::from(sample)).unsigned_abs()
 }

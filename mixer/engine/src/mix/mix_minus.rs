@@ -5,6 +5,7 @@
 //! below full scale and clamps above. A sum of 65,535 full-scale frames still fits.
 
 use super::{FRAME_SAMPLES, Frame};
+use crate::wide::{convert, wide};
 
 /// Sum of the frames of one tick.
 pub type Sum = [i32; FRAME_SAMPLES];
@@ -15,25 +16,33 @@ pub const SILENCE: Sum = [0; FRAME_SAMPLES];
 /// Adds a frame.
 #[inline]
 pub fn add(sum: &mut Sum, frame: &Frame) {
-    for (total, &sample) in sum.iter_mut().zip(frame) {
-        *total += i32::from(sample);
-    }
+    wide(
+        #[inline(always)]
+        || {
+            for (total, &sample) in sum.iter_mut().zip(frame) {
+                *total += i32::from(sample);
+            }
+        },
+    );
 }
 
 /// What everybody hears who contributed nothing: the limited sum.
 #[inline]
 pub fn limit(sum: &Sum, heard: &mut Frame) {
-    for (out, &total) in heard.iter_mut().zip(sum) {
-        *out = clamp(total);
-    }
+    convert(sum, heard, clamp);
 }
 
 /// What a contributor hears: the limited sum without its own frame.
 #[inline]
 pub fn limit_minus(sum: &Sum, own: &Frame, heard: &mut Frame) {
-    for ((out, &total), &own) in heard.iter_mut().zip(sum).zip(own) {
-        *out = clamp(total - i32::from(own));
-    }
+    wide(
+        #[inline(always)]
+        || {
+            for ((out, &total), &own) in heard.iter_mut().zip(sum).zip(own) {
+                *out = clamp(total - i32::from(own));
+            }
+        },
+    );
 }
 
 /// Adds to `over` what somebody hears anyway: the sum, without `own` if that is part of it.
@@ -48,7 +57,7 @@ pub fn lay_over(over: &mut Sum, sum: &Sum, own: Option<&Frame>) {
     }
 }
 
-#[inline]
+#[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "clamped to the range of i16 first"
