@@ -61,6 +61,8 @@ pub struct Engine {
     roster: Roster,
     own_ssrcs: OwnSsrcs,
     calendar: Calendar,
+    /// Bit n: in conferences of phase n packets may wait for half a tick.
+    deferring: u32,
     events: Events,
     retired: RetiredBoxes,
     counters: Counters,
@@ -93,6 +95,8 @@ impl Engine {
             roster: Roster::new(endpoints),
             own_ssrcs: OwnSsrcs::new(endpoints),
             calendar: Calendar::new(conferences),
+            // A state that is taken over may hold some.
+            deferring: u32::MAX,
             events: Events::new(limits.events),
             retired: RetiredBoxes::new(2 * conferences + endpoints),
             counters: Counters::default(),

@@ -32,11 +32,46 @@ impl Engine {
         sink: &mut impl PacketSink,
     ) {
         let phase = phase_of(slot.0);
-        let half_tick_ago = phase_of(slot.0 + Slot::PER_TICK / 2);
-        self.for_each_of_phase(half_tick_ago, |tick| tick.send_deferred(sink));
+        self.send_deferred(phase_of(slot.0 + Slot::PER_TICK / 2), sink);
         let time = TickTime { due, now };
-        self.for_each_of_phase(phase, |tick| tick.run(slot, time, sink));
+        let mut place = 0;
+        while let Some(at) = self.calendar.get(phase, place) {
+            self.bring_near(phase, place, sink);
+            // Another one takes the place of one that fails in the list.
+            place += usize::from(self.work_on(at, |tick| tick.run(slot, time, sink)));
+        }
         self.send_what_waited(slot, sink);
+    }
+
+    /// Sends what waited for half a tick in the conferences of a phase.
+    fn send_deferred(&mut self, phase: usize, sink: &mut impl PacketSink) {
+        if self.deferring >> phase & 1 == 0 {
+            return;
+        }
+        self.deferring &= !(1 << phase);
+        let mut place = 0;
+        while let Some(at) = self.calendar.get(phase, place) {
+            place += usize::from(self.work_on(at, |tick| tick.send_deferred(sink)));
+        }
+    }
+
+    /// Asks for what the conferences after the `place`th of a phase will need: in small ones the members that come
+    /// next are theirs.
+    fn bring_near(&self, phase: usize, place: usize, sink: &impl PacketSink) {
+        let later = |places| {
+            let at = self.calendar.get(phase, place + places)?;
+            self.conferences.get(at.0 as usize)?.as_deref()
+        };
+        if let Some(conference) = later(2) {
+            sink.prefetch(conference);
+        }
+        let Some(next) = later(1) else { return };
+        for at in self.roster.iter(&next.members).take(PREFETCH_AHEAD) {
+            sink.expect(FlowId(at.0));
+            if let Some(place) = self.endpoints.place(at) {
+                sink.prefetch(place);
+            }
+        }
     }
 
     /// Ends the ticks of shared conferences that have waited for the others' parts.
@@ -45,15 +80,6 @@ impl Engine {
         while let Some(&at) = self.shared.get(place) {
             // One that fails leaves the list, and the next takes its place.
             place += usize::from(self.work_on(at, |tick| tick.send_what_waited(slot, sink)));
-        }
-    }
-
-    /// Works on every conference of a phase. One whose work panics is taken out.
-    fn for_each_of_phase(&mut self, phase: usize, mut work: impl FnMut(&mut Tick<'_>)) {
-        let mut place = 0;
-        while let Some(at) = self.calendar.get(phase, place) {
-            // Another one takes the place of one that fails in the list.
-            place += usize::from(self.work_on(at, &mut work));
         }
     }
 
@@ -76,6 +102,7 @@ impl Engine {
             mix,
             exchange,
             telling: &mut self.telling,
+            deferring: &mut self.deferring,
             events: &mut self.events,
             counters: &mut self.counters,
             media_timeout: Duration::from_millis(u64::from(self.media_timeout_ms)),
@@ -108,6 +135,7 @@ struct Tick<'a> {
     /// The others' parts of it, if it is shared.
     exchange: Option<&'a mut Exchange>,
     telling: &'a mut Vec<ConferenceIndex>,
+    deferring: &'a mut u32,
     events: &'a mut Events,
     counters: &'a mut Counters,
     media_timeout: Duration,
@@ -294,6 +322,7 @@ impl Tick<'_> {
             deferred |= endpoint.sender.is_deferred();
         }
         conference.deferred = deferred;
+        *self.deferring |= u32::from(deferred) << conference.phase();
     }
 
     /// Sends the packets that wait for the half tick.
