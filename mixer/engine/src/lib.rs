@@ -26,5 +26,4 @@ pub mod mix;
 pub mod packet;
 pub mod prompt;
 pub mod time;
-mod wide;
 pub mod wire;

@@ -6,7 +6,7 @@
 //! here: the loops are free of branches, tables and shifts by a variable, so that they vectorise
 //! on every target.
 
-use crate::wide::convert;
+use crate::codec::wide::convert;
 
 /// Bits of an `f32` below its exponent and the four mantissa bits that a G.711 step keeps.
 const STEP_SHIFT: u32 = 19;

@@ -1,6 +1,6 @@
 //! Linear 16 bit samples in network order (RFC 3551 4.5.11).
 
-use crate::wide::convert;
+use crate::codec::wide::convert;
 
 /// Decodes as many whole samples as both sides hold; returns their number.
 pub fn decode(payload: &[u8], out: &mut [i16]) -> usize {

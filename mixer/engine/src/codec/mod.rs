@@ -5,6 +5,7 @@
 pub mod g711;
 pub mod l16;
 pub mod plc;
+pub(crate) mod wide;
 
 use crate::media::Codec;
 

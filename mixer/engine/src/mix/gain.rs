@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wide::wide;
+use crate::codec::wide::wide;
 
 /// A gain. The default, 0 dB, leaves samples untouched.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wide::wide;
+use crate::codec::wide::wide;
 
 /// Mean square of a full-scale square wave: 0 dBov (RFC 6464 3).
 const FULL_SCALE: f32 = 32_767.0 * 32_767.0;

@@ -5,7 +5,7 @@
 //! below full scale and clamps above. A sum of 65,535 full-scale frames still fits.
 
 use super::{FRAME_SAMPLES, Frame};
-use crate::wide::{convert, wide};
+use crate::codec::wide::{convert, wide};
 
 /// Sum of the frames of one tick.
 pub type Sum = [i32; FRAME_SAMPLES];
