@@ -1,7 +1,7 @@
 //! The one task that owns the directory: takes requests, polls the workers' rings, gives answers.
 //!
 //! The workers wake nobody, so the pump polls: every millisecond while somebody waits, otherwise
-//! every ten. A command so takes 1 to 3 ms.
+//! every twenty. A command so takes 1 to 3 ms.
 
 use std::time::Duration;
 
