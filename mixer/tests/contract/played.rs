@@ -141,6 +141,7 @@ impl Scene for Played {
     type Io = XdpIo;
     const SEND_BUFFERS: u32 = 32;
     const RECEIVE_BUFFERS: u32 = 64;
+    const ANNOUNCES: bool = true;
     const PAYLOAD_MAX: usize = 468;
 
     /// Also lets the kernel take what was flushed.

@@ -229,6 +229,9 @@ impl Mix {
     /// Makes what `listener` alone hears, and the sources of it.
     fn encode_own(&mut self, listener: &Listener<'_>, frame: &Frame, counters: &mut Counters) {
         encode(listener.codec, frame, &mut self.own, counters);
+        if self.sums {
+            self.own.sum_up();
+        }
         self.list_sources(listener);
     }
 
