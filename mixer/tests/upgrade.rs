@@ -5,9 +5,9 @@
 #[allow(dead_code, reason = "shared with other test programs, which need other parts")]
 mod control;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,6 +30,19 @@ fn legs() -> usize {
     wanted.and_then(|legs| legs.parse().ok()).unwrap_or(40)
 }
 
+/// Writes an executable file. `install` does it: a file that this process holds open for writing cannot be run
+/// ("text file busy") as long as a child that another test starts just then holds it too.
+fn put_program(bytes: &[u8], path: &Path) {
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    install.stdin.take().unwrap().write_all(bytes).unwrap();
+    assert!(install.wait().unwrap().success());
+}
+
 /// The program in a folder of its own, so that its file can be replaced.
 struct Running {
     child: Child,
@@ -44,7 +57,7 @@ impl Running {
         let folder = std::env::temp_dir().join(format!("mixminus-upgrade-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let program = folder.join("mixer");
-        std::fs::copy(PROGRAM, &program).unwrap();
+        put_program(&std::fs::read(PROGRAM).unwrap(), &program);
         let text = format!("[io]\nports = \"{ports}\"\n[control]\nlisten = \"127.0.0.1:0\"\n{more}");
         std::fs::write(folder.join("mixer.toml"), text).unwrap();
         let mut child = Command::new(&program)
@@ -89,10 +102,8 @@ impl Running {
 
     /// Puts a script in the place of the program.
     fn replace_file(&self, text: &str) {
-        use std::os::unix::fs::PermissionsExt;
         let new = self.folder.join("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+        put_program(text.as_bytes(), &new);
         std::fs::rename(new, self.folder.join("mixer")).unwrap();
     }
 
@@ -396,7 +407,7 @@ fn what_does_not_fit_is_refused_in_one_line_and_nothing_stops() {
     refused("cannot be run");
     std::fs::remove_file(&program).unwrap();
     refused("cannot be run");
-    std::fs::copy(PROGRAM, &program).unwrap();
+    put_program(&std::fs::read(PROGRAM).unwrap(), &program);
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(
         &config,
