@@ -1,6 +1,7 @@
 //! Who gets what: ports and cores to workers, conferences to workers and phases.
 
 use crate::worker::WorkerId;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::unix::{
     RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
@@ -140,16 +141,26 @@ pub fn choose_phase(endpoints: &[u32; 20]) -> u8 {
         .map_or(0, |(phase, _)| phase)
 }
 
-/// The cores this process may use, in order.
+/// The cores that a thread of this process can be pinned to, in order: all of its cpuset, those that the kernel
+/// keeps other threads off (`isolcpus`) included.
 #[must_use]
 pub fn available_cores() -> Vec<usize> {
-    let mut cores: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .iter()
-        .map(|core| core.id)
-        .collect();
-    cores.sort_unstable();
-    cores
+    // Asked for all, the kernel gives what is allowed; by a thread of its own, so that the caller stays where it is.
+    let ask = || {
+        let mut all = CpuSet::new();
+        (0..CpuSet::MAX_CPU).for_each(|core| all.set(core));
+        // Refused, the thread has what its maker has.
+        let _ = sched_setaffinity(None, &all);
+        ordinary_cores()
+    };
+    std::thread::spawn(ask).join().unwrap_or_default()
+}
+
+/// The cores that the calling thread runs on while it is not pinned, in order.
+#[must_use]
+pub fn ordinary_cores() -> Vec<usize> {
+    let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }
 
 /// Puts the calling thread before ordinary ones on its core (SCHED_FIFO, lowest place), so that another

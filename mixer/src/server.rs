@@ -353,7 +353,7 @@ fn housekeeping<P: KeepOpen>(
     hand: &mpsc::SyncSender<Handed>,
     worker_cores: &[usize],
 ) -> io::Result<()> {
-    let free = placement::available_cores()
+    let free = placement::ordinary_cores()
         .into_iter()
         .find(|core| !worker_cores.contains(core));
     match free {
