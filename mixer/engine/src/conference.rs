@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::roster::Members;
+use crate::engine::slices::Sending;
 use crate::mix::active_talkers::TALKERS_MAX;
 use crate::prompt::playlist::Plays;
 use crate::time::Slot;
@@ -27,6 +28,12 @@ pub struct Conference {
     pub(crate) plays: Plays<CONFERENCE_PLAYS>,
     /// Somebody's packet waits for the half tick.
     pub(crate) deferred: bool,
+    /// How far the tick has been sent, if not to all.
+    #[serde(skip)]
+    pub(crate) sending: Option<Sending>,
+    /// What the engine has lent it for that.
+    #[serde(skip)]
+    pub(crate) work_space: Option<u16>,
 }
 
 impl Conference {
@@ -39,6 +46,8 @@ impl Conference {
             members: Members::NONE,
             plays: Plays::new(),
             deferred: false,
+            sending: None,
+            work_space: None,
         })
     }
 

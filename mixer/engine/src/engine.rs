@@ -7,6 +7,7 @@ mod outbox;
 mod receive;
 pub(crate) mod roster;
 pub mod share;
+pub mod slices;
 pub mod state;
 mod table;
 mod tick;
@@ -27,6 +28,7 @@ use calendar::Calendar;
 use outbox::{Events, RetiredBoxes};
 use roster::{OwnSsrcs, Roster};
 use share::Share;
+use slices::Slices;
 use table::Endpoints;
 
 /// Sizes of an engine, fixed at construction.
@@ -54,6 +56,8 @@ pub struct Engine {
     shares: Vec<Option<Box<Share>>>,
     /// Where there is one.
     shared: Vec<ConferenceIndex>,
+    /// Those that are sent to in several slots.
+    slices: Slices,
     /// Those that have something to tell.
     telling: Vec<ConferenceIndex>,
     endpoints: Endpoints,
@@ -89,6 +93,7 @@ impl Engine {
             conferences: std::iter::repeat_with(|| None).take(conferences).collect(),
             shares: std::iter::repeat_with(|| None).take(conferences).collect(),
             shared: Vec::with_capacity(conferences),
+            slices: Slices::new(conferences, limits.endpoints),
             telling: Vec::with_capacity(conferences),
             endpoints: Endpoints::new(endpoints),
             ports: PortMap::new(limits.port_first, limits.port_last),

@@ -110,8 +110,9 @@ impl Engine {
                 *place = Some(conference);
                 Outcome::plain(Err(Refusal::NotEmpty))
             }
-            Some(conference) => {
+            Some(mut conference) => {
                 self.calendar.remove(conference.phase(), at);
+                self.slices.end(at, &mut conference);
                 self.retire_share(at);
                 Outcome {
                     result: Ok(()),
@@ -123,13 +124,16 @@ impl Engine {
 
     fn share(&mut self, at: ConferenceIndex, mut share: Box<Share>) -> Outcome {
         let index = at.0 as usize;
-        let is_there = self.conferences.get(index).is_some_and(Option::is_some);
-        let Some(place) = self.shares.get_mut(index).filter(|_| is_there) else {
+        let conference = self.conferences.get_mut(index).and_then(Option::as_deref_mut);
+        let (Some(place), Some(conference)) = (self.shares.get_mut(index), conference) else {
             return Outcome::refused(Refusal::NotFound, Retired::Share(share));
         };
         match place {
             Some(old) => share.take_over(old),
-            None => self.shared.push(at),
+            None => {
+                self.shared.push(at);
+                self.slices.move_to(&mut share.mix, conference);
+            }
         }
         Outcome {
             result: Ok(()),
@@ -182,6 +186,9 @@ impl Engine {
         };
         let room = self.conferences.get_mut(endpoint.conference().0 as usize);
         if let Some(room) = room.and_then(Option::as_deref_mut) {
+            if let Some(sending) = room.sending.filter(|sending| sending.next() == at) {
+                room.sending = self.roster.following(at).map(|next| sending.after(1, next));
+            }
             self.roster.leave(&mut room.members, at);
         }
         self.ports.release(endpoint.local_port());

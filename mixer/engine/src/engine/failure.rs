@@ -18,10 +18,11 @@ impl Engine {
 
     /// Retires a conference that panicked, and everybody in it.
     pub(super) fn fail(&mut self, at: ConferenceIndex) {
-        let Some(conference) = self.conferences.get_mut(at.0 as usize).and_then(Option::take) else {
+        let Some(mut conference) = self.conferences.get_mut(at.0 as usize).and_then(Option::take) else {
             return;
         };
         self.calendar.remove(conference.phase(), at);
+        self.slices.end(at, &mut conference);
         self.retire_share(at);
         self.counters.conferences_failed += 1;
         let event = Event {

@@ -113,10 +113,10 @@ impl Exchange {
         self.heard.iter().all(told)
     }
 
-    /// Whether the tick that waits need not wait any more at `now`.
-    pub(crate) fn is_ready(&self, now: Slot) -> bool {
+    /// The slot of the tick that waits, if it need not wait any more at `now`.
+    pub(crate) fn is_ready(&self, now: Slot) -> Option<Slot> {
         self.waits
-            .is_some_and(|slot| now.0.saturating_sub(slot.0) >= WAIT_SLOTS || self.has_heard_all(slot))
+            .filter(|slot| now.0.saturating_sub(slot.0) >= WAIT_SLOTS || self.has_heard_all(*slot))
     }
 
     /// Adds what the others told of the tick that waits, and ends the waiting.
@@ -154,6 +154,7 @@ impl Engine {
     /// Ends the ticks that wait for other parts without them: the engine is about to be written down.
     pub fn end_waiting(&mut self, sink: &mut impl PacketSink) {
         self.send_what_waited(Slot(u64::MAX), sink);
+        self.send_slices(Slot(u64::MAX), sink);
     }
 
     /// What this engine has to tell the others since the last slot.

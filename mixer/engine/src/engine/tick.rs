@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::command::ConferenceIndex;
+use crate::command::{ConferenceIndex, EndpointIndex};
 use crate::conference::{Conference, PHASES};
 use crate::counters::Counters;
 use crate::endpoint::{Part, TickTime};
@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::engine::outbox::Events;
 use crate::engine::roster::Roster;
 use crate::engine::share::Exchange;
+use crate::engine::slices::{SLICE, Sending};
 use crate::engine::table::Endpoints;
 use crate::event::{Event, EventKind};
 use crate::mix::heard::{Listener, Mix};
@@ -33,10 +34,12 @@ impl Engine {
     ) {
         let phase = phase_of(slot.0);
         self.send_deferred(phase_of(slot.0 + Slot::PER_TICK / 2), sink);
+        self.send_slices(slot, sink);
         let time = TickTime { due, now };
         let mut place = 0;
         while let Some(at) = self.calendar.get(phase, place) {
             self.bring_near(phase, place, sink);
+            self.lend_work_space(at);
             // Another one takes the place of one that fails in the list.
             place += usize::from(self.work_on(at, |tick| tick.run(slot, time, sink)));
         }
@@ -84,15 +87,18 @@ impl Engine {
     }
 
     /// Works on a conference; false when its work panicked and it was taken out.
-    fn work_on(&mut self, at: ConferenceIndex, work: impl FnOnce(&mut Tick<'_>)) -> bool {
+    pub(super) fn work_on(&mut self, at: ConferenceIndex, work: impl FnOnce(&mut Tick<'_>)) -> bool {
         let index = at.0 as usize;
         let Some(conference) = self.conferences.get_mut(index).and_then(Option::as_deref_mut) else {
             return true;
         };
         let share = self.shares.get_mut(index).and_then(Option::as_deref_mut);
-        let (mix, exchange) = match share {
-            Some(share) => (&mut share.mix, Some(&mut share.exchange)),
-            None => (&mut self.mix, None),
+        let lent = conference.work_space.map(usize::from);
+        let lent = lent.and_then(|space| self.slices.spaces.get_mut(space));
+        let (mix, exchange, keeps_mix) = match (share, lent) {
+            (Some(share), _) => (&mut share.mix, Some(&mut share.exchange), true),
+            (None, Some(lent)) => (lent, None, true),
+            (None, None) => (&mut self.mix, None, false),
         };
         let mut tick = Tick {
             at,
@@ -100,7 +106,9 @@ impl Engine {
             endpoints: &mut self.endpoints,
             roster: &self.roster,
             mix,
+            keeps_mix,
             exchange,
+            under_way: &mut self.slices.under_way,
             telling: &mut self.telling,
             deferring: &mut self.deferring,
             events: &mut self.events,
@@ -126,12 +134,15 @@ fn phase_of(slot: u64) -> usize {
 const PREFETCH_AHEAD: usize = 4;
 
 /// One conference at work, with everything it needs of the engine.
-struct Tick<'a> {
+pub(super) struct Tick<'a> {
     at: ConferenceIndex,
     conference: &'a mut Conference,
     endpoints: &'a mut Endpoints,
     roster: &'a Roster,
     mix: &'a mut Mix,
+    /// The mix stays as it is until the next tick.
+    keeps_mix: bool,
+    under_way: &'a mut Vec<ConferenceIndex>,
     /// The others' parts of it, if it is shared.
     exchange: Option<&'a mut Exchange>,
     telling: &'a mut Vec<ConferenceIndex>,
@@ -157,23 +168,44 @@ impl Tick<'_> {
                 self.telling.push(self.at);
             }
         } else {
-            self.send_mix(sink);
+            self.send_mix(slot, slot, sink);
         }
     }
 
     /// Ends the tick of a shared conference, once everything it waits for is there.
     fn send_what_waited(&mut self, slot: Slot, sink: &mut impl PacketSink) {
         if let Some(exchange) = &mut self.exchange
-            && exchange.is_ready(slot)
+            && let Some(began) = exchange.is_ready(slot)
         {
             exchange.add_others(self.mix, self.counters);
-            self.send_mix(sink);
+            self.send_mix(began, slot, sink);
         }
     }
 
-    fn send_mix(&mut self, sink: &mut impl PacketSink) {
+    /// Sends what the tick that began in `began` has mixed, or in a large room begins to.
+    fn send_mix(&mut self, began: Slot, slot: Slot, sink: &mut impl PacketSink) {
         self.play_to_all();
-        self.send_all(sink);
+        let members = self.conference.members;
+        let Some(first) = members.first() else { return };
+        if members.count() <= SLICE || !self.keeps_mix {
+            self.send_some(first, u32::MAX, sink);
+            return;
+        }
+        self.conference.sending = Some(Sending::new(first, members.count(), began));
+        if self.under_way.len() < self.under_way.capacity() {
+            self.under_way.push(self.at);
+        }
+        self.send_slice(slot, sink);
+    }
+
+    /// Sends to those who come next in a tick that is under way.
+    pub(super) fn send_slice(&mut self, slot: Slot, sink: &mut impl PacketSink) {
+        let Some(sending) = self.conference.sending else {
+            return;
+        };
+        let size = sending.size(slot);
+        let next = self.send_some(sending.next(), size, sink);
+        self.conference.sending = next.map(|next| sending.after(size, next));
     }
 
     /// Gets every member's frame, and the sum of those that are heard.
@@ -188,7 +220,7 @@ impl Tick<'_> {
             ..
         } = self;
         mix.begin(S::SUMS);
-        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+        for (at, later) in roster.iter_ahead(conference.members.first(), PREFETCH_AHEAD) {
             if let Some(place) = later.and_then(|at| endpoints.place(at)) {
                 sink.prefetch(place);
             }
@@ -262,8 +294,13 @@ impl Tick<'_> {
         mix.complete(played, self.csrc);
     }
 
-    /// Gives every member what it hears.
-    fn send_all(&mut self, sink: &mut impl PacketSink) {
+    /// Gives `most` members from `first` on what they hear, and says who comes next.
+    fn send_some(
+        &mut self,
+        first: EndpointIndex,
+        most: u32,
+        sink: &mut impl PacketSink,
+    ) -> Option<EndpointIndex> {
         let Self {
             conference,
             endpoints,
@@ -274,7 +311,12 @@ impl Tick<'_> {
             ..
         } = self;
         let mut deferred = false;
-        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+        let mut next = None;
+        for (count, (at, later)) in (0..).zip(roster.iter_ahead(Some(first), PREFETCH_AHEAD)) {
+            if count == most {
+                next = Some(at);
+                break;
+            }
             if let Some(later) = later {
                 sink.expect(FlowId(later.0));
                 if let Some(place) = endpoints.place(later) {
@@ -321,8 +363,9 @@ impl Tick<'_> {
                 .send_frame(heard.payload, heard.csrc, sink, counters);
             deferred |= endpoint.sender.is_deferred();
         }
-        conference.deferred = deferred;
+        conference.deferred |= deferred;
         *self.deferring |= u32::from(deferred) << conference.phase();
+        next
     }
 
     /// Sends the packets that wait for the half tick.

@@ -86,6 +86,22 @@ impl<L: Link, W> Directory<L, W> {
         }
     }
 
+    /// Phase and members there of every conference on a worker.
+    pub(super) fn rooms_on(&self, worker: usize) -> impl Iterator<Item = (u8, u32)> {
+        let on_it = move |entry: &&ConferenceEntry| entry.parts.iter().any(|part| part.worker == worker);
+        self.conferences.values().filter(on_it).map(move |entry| {
+            let members = match entry.parts.len() {
+                1 => entry.endpoints.len(),
+                _ => entry
+                    .endpoints
+                    .values()
+                    .filter(|endpoint| endpoint.worker == worker)
+                    .count(),
+            };
+            (entry.phase, u32::try_from(members).unwrap_or(u32::MAX))
+        })
+    }
+
     /// Chooses worker, place and phase for a new conference and takes them.
     fn place_conference(&mut self, name: &Arc<str>, owner: &str) -> Result<ConferenceEntry, Problem> {
         let worker = placement::choose_worker(&self.loads()).ok_or_else(|| self.refuse_conference())?;
@@ -93,13 +109,10 @@ impl<L: Link, W> Directory<L, W> {
         if self.room(worker) == 0 {
             return Err(busy());
         }
-        let phase = self
-            .workers
-            .get(worker)
-            .map_or(0, |table| placement::choose_phase(&table.phases));
+        let phase = placement::choose_phase(self.rooms_on(worker));
         Ok(ConferenceEntry {
             owner: owner.to_owned(),
-            parts: vec![self.place_part(name, worker, phase)?],
+            parts: vec![self.place_part(name, worker)?],
             room: None,
             phase,
             presence: Presence::Present,
@@ -153,13 +166,12 @@ impl<L: Link, W> Directory<L, W> {
         if holder.locked {
             return Err(Problem::new(ProblemKind::Locked, "the conference is locked"));
         }
-        let phase = holder.phase;
         let Part { worker, index, .. } = self.part_for_newcomer(now, &conference)?;
         let (setup, prepared) = self.set_up_endpoint(now, worker, body.media.as_ref())?;
         let at = self.free_endpoint_index(worker)?;
         let entry = new_entry(worker, at, &setup, created_with, body.media.clone());
         let name: Arc<str> = Arc::from(name);
-        self.occupy(worker, &conference, &name, at, phase);
+        self.occupy(worker, &conference, &name, at);
         let local = SocketAddr::new(self.setup.address, setup.local_port);
         let endpoint = Endpoint::new(setup);
         let command = Command::AddEndpoint {
@@ -189,7 +201,7 @@ impl<L: Link, W> Directory<L, W> {
                 Ok(None)
             }
             Err(problem) => {
-                self.forget_endpoint(now, &entry, phase);
+                self.forget_endpoint(now, &entry);
                 self.free_index(worker, at);
                 Err(problem)
             }
@@ -236,14 +248,7 @@ impl<L: Link, W> Directory<L, W> {
             .ok_or_else(|| no_headroom("every worker is full"))
     }
 
-    fn occupy(
-        &mut self,
-        worker: usize,
-        conference: &Arc<str>,
-        endpoint: &Arc<str>,
-        index: EndpointIndex,
-        phase: u8,
-    ) {
+    fn occupy(&mut self, worker: usize, conference: &Arc<str>, endpoint: &Arc<str>, index: EndpointIndex) {
         self.endpoints += 1;
         let Some(table) = self.workers.get_mut(worker) else {
             return;
@@ -254,7 +259,6 @@ impl<L: Link, W> Directory<L, W> {
             *place = Place::Used(Arc::clone(conference), Arc::clone(endpoint));
         }
         table.endpoints += 1;
-        table.load(phase, 1);
     }
 
     /// Makes an endpoint index usable again.

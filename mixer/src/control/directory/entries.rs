@@ -23,8 +23,6 @@ pub(super) struct WorkerTable<L> {
     pub(super) free_endpoints: Vec<u32>,
     pub(super) conference_at: Vec<Option<Arc<str>>>,
     pub(super) endpoint_at: Vec<Place>,
-    /// Load of each phase of a tick.
-    pub(super) phases: [u32; 20],
     pub(super) conferences: u32,
     pub(super) endpoints: u32,
     /// Last slot it told of.
@@ -145,18 +143,4 @@ pub(super) enum Action {
     Play(PlayId),
     Stop,
     Snapshot,
-}
-
-impl<L> WorkerTable<L> {
-    pub(super) fn unload(&mut self, phase: u8, load: u32) {
-        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
-            *sum = sum.saturating_sub(load);
-        }
-    }
-
-    pub(super) fn load(&mut self, phase: u8, load: u32) {
-        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
-            *sum += load;
-        }
-    }
 }

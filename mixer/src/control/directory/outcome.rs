@@ -104,12 +104,11 @@ impl<L: Link, W> Directory<L, W> {
         let Some(entry) = self.conferences.get_mut(&out.conference) else {
             return;
         };
-        let phase = entry.phase;
         let place = entry.parts.iter().position(|part| part.worker == worker);
         let part = place.map(|place| entry.parts.remove(place));
         let is_gone = entry.parts.is_empty();
         if let Some(part) = part {
-            self.free_part(&part, phase);
+            self.free_part(&part);
         }
         if is_gone {
             let entry = self.conferences.remove(&out.conference);
@@ -190,11 +189,10 @@ impl<L: Link, W> Directory<L, W> {
         let Some(holder) = self.conferences.get_mut(conference) else {
             return;
         };
-        let phase = holder.phase;
         let Some(entry) = holder.endpoints.remove(endpoint) else {
             return;
         };
-        self.forget_endpoint(now, &entry, phase);
+        self.forget_endpoint(now, &entry);
         self.free_index(entry.worker, entry.index);
     }
 

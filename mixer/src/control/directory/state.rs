@@ -17,7 +17,7 @@ use mixer_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entries::{ConferenceEntry, EndpointEntry, Part, Place, Presence};
-use super::{CONFERENCE_LOAD, Directory, Link};
+use super::{Directory, Link};
 use crate::control::answers::AnswersState;
 use crate::control::rings::FromWorker;
 
@@ -173,7 +173,6 @@ impl<L: Link, W> Directory<L, W> {
         let mut used: Vec<HashSet<u16>> = vec![HashSet::new(); has];
         for (name, record) in state.conferences {
             let name: Arc<str> = Arc::from(name);
-            let phase = record.phase;
             let no_worker = |worker| RestoreError::Workers { had: worker + 1, has };
             for &(worker, index) in &record.parts {
                 let table = self.workers.get_mut(worker).ok_or(no_worker(worker))?;
@@ -185,7 +184,6 @@ impl<L: Link, W> Directory<L, W> {
                     || Some(Arc::clone(&name)),
                 )?;
                 table.conferences += 1;
-                table.load(phase, CONFERENCE_LOAD);
             }
             for (endpoint, record) in &record.endpoints {
                 let worker = record.worker;
@@ -198,7 +196,6 @@ impl<L: Link, W> Directory<L, W> {
                     || Place::Used(Arc::clone(&name), Arc::from(endpoint.as_str())),
                 )?;
                 table.endpoints += 1;
-                table.load(phase, 1);
                 self.endpoints += 1;
                 self.ssrcs.insert(record.ssrc);
                 let number = u32::from(record.port);

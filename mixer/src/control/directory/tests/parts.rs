@@ -163,7 +163,7 @@ fn parts_go_through_bytes() {
         let sorted = |free: &[u32]| free.iter().copied().collect::<BTreeSet<_>>();
         assert_eq!(sorted(&new.free_conferences), sorted(&old.free_conferences));
         assert_eq!(sorted(&new.free_endpoints), sorted(&old.free_endpoints));
-        assert_eq!((new.phases, new.endpoints), (old.phases, old.endpoints));
+        assert_eq!(new.endpoints, old.endpoints);
     }
     assert!(
         Rig::over(few, &BLOCKS[..1])
