@@ -294,7 +294,10 @@ impl Run {
     }
 
     fn trace(mut self) -> Trace {
-        let legs = match self.must(Command::Snapshot(Box::new(Vec::with_capacity(512)))) {
+        let legs = match self.must(Command::Snapshot {
+            from: EndpointIndex(0),
+            buffer: Box::new(Vec::with_capacity(512)),
+        }) {
             Some(Retired::Snapshot(legs)) => *legs,
             other => panic!("no snapshot but {other:?}"),
         };

@@ -10,7 +10,7 @@ mod lab;
 use std::collections::BTreeMap;
 
 use lab::{Lab, Packet, noise};
-use mixer_engine::command::{Command, ConferenceIndex};
+use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex, Retired};
 use mixer_engine::engine::share::{Parts, RoomId, Share, ShareSetup};
 use mixer_engine::engine::slices::SLICE;
 use mixer_engine::engine::{Endpoint, EngineLimits};
@@ -249,4 +249,31 @@ fn what_is_under_way_is_ended_before_the_state_is_written() {
     assert!(phones.iter().all(|phone| lab.heard(*phone).is_empty()));
     lab.run(20);
     assert!(phones.iter().all(|phone| lab.heard(*phone).len() == 1));
+}
+
+#[test]
+fn a_snapshot_looks_at_as_many_places_as_its_buffer_is_long() {
+    let mut lab = Lab::new();
+    let room = lab.add_conference(0);
+    for _ in 0..6 {
+        lab.add(room, Codec::Pcmu);
+    }
+    lab.must(Command::RemoveEndpoint { at: EndpointIndex(4) });
+    for (from, capacity, expected) in [
+        (0, 3, vec![0, 1, 2]),
+        (3, 2, vec![3]),
+        (5, 64, vec![5]),
+        (64, 3, vec![]),
+        (u32::MAX, 3, vec![]),
+    ] {
+        let buffer = Box::new(Vec::with_capacity(capacity));
+        let from = EndpointIndex(from);
+        match lab.must(Command::Snapshot { from, buffer }) {
+            Some(Retired::Snapshot(all)) => {
+                let at: Vec<_> = all.iter().map(|one| one.at.0).collect();
+                assert_eq!(at, expected);
+            }
+            other => panic!("no snapshot but {other:?}"),
+        }
+    }
 }

@@ -246,7 +246,10 @@ fn commands(lab: &Lab) -> Vec<Command> {
             media: Box::new(plan(3, Codec::L16)),
         },
         Command::Hold { at, on: false },
-        Command::Snapshot(Box::new(Vec::with_capacity(30))),
+        Command::Snapshot {
+            from: EndpointIndex(0),
+            buffer: Box::new(Vec::with_capacity(30)),
+        },
         Command::RemoveEndpoint { at: newcomer },
         Command::RemoveConference { at: other },
         Command::RemoveEndpoint { at },

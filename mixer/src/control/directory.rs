@@ -39,7 +39,7 @@ use crate::metrics::histogram::TickHistograms;
 use crate::placement::PortBlock;
 use crate::prompts::Prompts;
 use crate::worker::WorkerHandle;
-use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, WorkerTable};
+use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, SNAPSHOT_PAGE, WorkerTable};
 
 pub(crate) use admission::AdmissionFigures;
 pub(crate) use state::DirectoryState;
@@ -159,10 +159,12 @@ impl<L: Link, W> Directory<L, W> {
             conferences: 0,
             endpoints: 0,
             tick: 0,
-            snapshot: Some(Box::default()),
+            snapshot: Some(Box::new(Vec::with_capacity(SNAPSHOT_PAGE as usize))),
             snapshot_due: Timestamp(0),
+            snapshot_from: None,
             histograms: TickHistograms::default(),
             lost_events: false,
+            gap_follows: false,
             headroom: Headroom::new(setup.admission),
         };
         let workers = workers.into_iter().enumerate().map(table).collect();

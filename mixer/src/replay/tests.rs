@@ -200,7 +200,10 @@ impl World {
                 play: play(tone),
             },
             9 => Command::StopConference { at: room, play: None },
-            _ => Command::Snapshot(Box::new(Vec::with_capacity(8))),
+            _ => Command::Snapshot {
+                from: EndpointIndex(0),
+                buffer: Box::new(Vec::with_capacity(8)),
+            },
         };
         self.ask(command, IoChange::None);
     }

@@ -62,8 +62,8 @@ impl Engine {
             ),
             Command::StopEndpoint { at, play } => self.stop_endpoint(at, play),
             Command::StopConference { at, play } => self.stop_conference(at, play),
-            Command::Snapshot(mut buffer) => {
-                self.snapshot(&mut buffer);
+            Command::Snapshot { from, mut buffer } => {
+                self.snapshot(from, &mut buffer);
                 Outcome {
                     result: Ok(()),
                     retired: Some(Retired::Snapshot(buffer)),
@@ -274,9 +274,9 @@ impl Engine {
         Outcome::plain(Ok(()))
     }
 
-    fn snapshot(&self, buffer: &mut Vec<EndpointSnapshot>) {
+    fn snapshot(&self, from: EndpointIndex, buffer: &mut Vec<EndpointSnapshot>) {
         buffer.clear();
-        let room = buffer.capacity();
-        buffer.extend(self.endpoints.iter().take(room).map(Endpoint::snapshot));
+        let places = buffer.capacity();
+        buffer.extend(self.endpoints.iter_from(from, places).map(Endpoint::snapshot));
     }
 }

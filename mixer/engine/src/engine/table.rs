@@ -62,6 +62,11 @@ impl Endpoints {
         Some(emptied)
     }
 
+    /// Those in so many places from one on.
+    pub(crate) fn iter_from(&self, from: EndpointIndex, places: usize) -> impl Iterator<Item = &Endpoint> {
+        self.here.iter().skip(from.0 as usize).take(places).flatten()
+    }
+
     /// All that are here.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Endpoint> {
         self.here.iter().flatten()

@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::command::{ConferenceIndex, EndpointIndex};
+use crate::command::{ConferenceIndex, EndpointIndex, PlayId};
 use crate::conference::{Conference, PHASES};
 use crate::counters::Counters;
 use crate::endpoint::{Part, TickTime};
@@ -123,6 +123,15 @@ impl Engine {
             self.fail(at);
         }
         done
+    }
+}
+
+/// A play has come to its end.
+fn played(conference: ConferenceIndex, endpoint: Option<EndpointIndex>, play: PlayId) -> Event {
+    Event {
+        conference,
+        endpoint,
+        kind: EventKind::Played { play, complete: true },
     }
 }
 
@@ -280,18 +289,10 @@ impl Tick<'_> {
             counters,
             ..
         } = self;
-        let played = conference.plays.mix_into(&mut mix.sum, |play| {
-            let kind = EventKind::Played { play, complete: true };
-            events.push(
-                Event {
-                    conference: self.at,
-                    endpoint: None,
-                    kind,
-                },
-                counters,
-            );
+        let any = conference.plays.mix_into(&mut mix.sum, |play| {
+            events.push(played(self.at, None, play), counters);
         });
-        mix.complete(played, self.csrc);
+        mix.complete(any, self.csrc);
     }
 
     /// Gives `most` members from `first` on what they hear, and says who comes next.
@@ -330,15 +331,7 @@ impl Tick<'_> {
             let over = endpoint.running_plays().map(|plays| {
                 let mut over = mix_minus::SILENCE;
                 plays.mix_into(&mut over, |play| {
-                    let kind = EventKind::Played { play, complete: true };
-                    events.push(
-                        Event {
-                            conference: self.at,
-                            endpoint: Some(at),
-                            kind,
-                        },
-                        counters,
-                    );
+                    events.push(played(self.at, Some(at), play), counters);
                 });
                 over
             });

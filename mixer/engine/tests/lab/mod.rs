@@ -377,7 +377,10 @@ impl Lab {
     }
 
     pub(crate) fn snapshot(&mut self, phone: usize) -> EndpointSnapshot {
-        match self.must(Command::Snapshot(Box::new(Vec::with_capacity(64)))) {
+        match self.must(Command::Snapshot {
+            from: EndpointIndex(0),
+            buffer: Box::new(Vec::with_capacity(64)),
+        }) {
             Some(Retired::Snapshot(all)) => *all
                 .iter()
                 .find(|one| one.at == self.phones[phone].at)

@@ -33,9 +33,13 @@ pub(super) struct WorkerTable<L> {
     )]
     pub(super) snapshot: Option<Box<Vec<EndpointSnapshot>>>,
     pub(super) snapshot_due: Timestamp,
+    /// First place of the next page of a snapshot that is under way.
+    pub(super) snapshot_from: Option<u32>,
     pub(super) histograms: TickHistograms,
     /// Events lost; a `gap` follows once the next snapshot has come.
     pub(super) lost_events: bool,
+    /// The same, before the snapshot that is under way began.
+    pub(super) gap_follows: bool,
     pub(super) headroom: Headroom,
 }
 
@@ -144,3 +148,17 @@ pub(super) enum Action {
     Stop,
     Snapshot,
 }
+
+impl<L> WorkerTable<L> {
+    /// First place of the first page of places from `from` on in which there are endpoints.
+    pub(super) fn page_from(&self, from: u32) -> Option<u32> {
+        let places = self.endpoint_at.get(from as usize..)?;
+        let page = places
+            .chunks(SNAPSHOT_PAGE as usize)
+            .position(|page| page.iter().any(|place| matches!(place, Place::Used(..))))?;
+        Some(from + u32::try_from(page).ok()? * SNAPSHOT_PAGE)
+    }
+}
+
+/// Places that a worker looks at in one turn for a snapshot.
+pub(super) const SNAPSHOT_PAGE: u32 = 256;

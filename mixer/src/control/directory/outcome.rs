@@ -9,7 +9,7 @@ use mixer_engine::command::{EndpointIndex, EndpointSnapshot, Outcome, PlayId, Re
 use mixer_engine::event::{Event, EventKind};
 use mixer_engine::time::{Slot, Timestamp};
 
-use super::entries::{Action, EndpointEntry, Outstanding, Place, Presence};
+use super::entries::{Action, EndpointEntry, Outstanding, Place, Presence, SNAPSHOT_PAGE};
 use super::{Directory, Link};
 use crate::control::answers::Reply;
 
@@ -337,9 +337,12 @@ impl<L: Link, W> Directory<L, W> {
                 entry.stats = stats(one);
             }
         }
-        if let Some(table) = self.workers.get_mut(worker)
-            && std::mem::take(&mut table.lost_events)
-        {
+        let Some(table) = self.workers.get_mut(worker) else {
+            return;
+        };
+        let looked_at = table.snapshot_from.take();
+        table.snapshot_from = looked_at.and_then(|from| table.page_from(from + SNAPSHOT_PAGE));
+        if table.snapshot_from.is_none() && std::mem::take(&mut table.gap_follows) {
             self.tell("", "", EventBody::Gap);
         }
     }

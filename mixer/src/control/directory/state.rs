@@ -134,7 +134,7 @@ impl<L: Link, W> Directory<L, W> {
         }
         // The snapshot that a reader's `gap` would have waited for is taken by the next program.
         if let Some(table) = self.workers.get_mut(worker)
-            && std::mem::take(&mut table.lost_events)
+            && (std::mem::take(&mut table.lost_events) | std::mem::take(&mut table.gap_follows))
         {
             self.tell("", "", EventBody::Gap);
         }
