@@ -106,7 +106,7 @@ impl Engine {
         };
         match place.take() {
             None => Outcome::plain(Err(Refusal::NotFound)),
-            Some(conference) if !conference.members.is_empty() => {
+            Some(conference) if !conference.is_empty() => {
                 *place = Some(conference);
                 Outcome::plain(Err(Refusal::NotEmpty))
             }
@@ -167,7 +167,7 @@ impl Engine {
                     endpoint.enter(conference, at, now, sink, &mut self.counters);
                     self.ports.take(endpoint.local_port(), at);
                     self.own_ssrcs.add(conference, endpoint.ssrc());
-                    self.roster.join(&mut room.members, at);
+                    self.roster.join(room.list_of(endpoint), at);
                     self.endpoints.put(at, boxed);
                     return Outcome::plain(Ok(()));
                 }
@@ -182,7 +182,7 @@ impl Engine {
         };
         let room = self.conferences.get_mut(endpoint.conference().0 as usize);
         if let Some(room) = room.and_then(Option::as_deref_mut) {
-            self.roster.leave(&mut room.members, at);
+            self.roster.leave(room.list_of(endpoint), at);
         }
         self.ports.release(endpoint.local_port());
         self.own_ssrcs.remove(endpoint.conference(), endpoint.ssrc());

@@ -3,7 +3,8 @@
 //! A member whose frame is not silence is a voice. Voices hear the sum minus their own frame,
 //! everybody else hears the sum, encoded once per codec. Who hears exactly one voice, unaltered and
 //! in the same codec, gets that voice's payload untouched. Where the conference is shared with other
-//! engines, their sums come in between. A tick that panics takes its conference with it and nothing else.
+//! engines, their sums come in between. Trunks to other mixers hear the conference's own members, in a mix of its
+//! own: what came over one trunk goes to the members and over no other. A tick that panics takes its conference with it and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::counters::Counters;
 use crate::endpoint::{Part, TickTime};
 use crate::engine::Engine;
 use crate::engine::outbox::Events;
-use crate::engine::roster::Roster;
+use crate::engine::roster::{Members, Roster};
 use crate::engine::share::Exchange;
 use crate::engine::table::Endpoints;
 use crate::event::{Event, EventKind};
@@ -90,9 +91,9 @@ impl Engine {
             return true;
         };
         let share = self.shares.get_mut(index).and_then(Option::as_deref_mut);
-        let (mix, exchange) = match share {
-            Some(share) => (&mut share.mix, Some(&mut share.exchange)),
-            None => (&mut self.mix, None),
+        let (mix, trunk_mix, exchange) = match share {
+            Some(share) => (&mut share.mix, &mut share.trunk_mix, Some(&mut share.exchange)),
+            None => (&mut self.mix, &mut self.trunk_mix, None),
         };
         let mut tick = Tick {
             at,
@@ -100,6 +101,7 @@ impl Engine {
             endpoints: &mut self.endpoints,
             roster: &self.roster,
             mix,
+            trunk_mix,
             exchange,
             telling: &mut self.telling,
             deferring: &mut self.deferring,
@@ -125,6 +127,13 @@ fn phase_of(slot: u64) -> usize {
 /// Members between the one that is worked on and the one whose state is asked for.
 const PREFETCH_AHEAD: usize = 4;
 
+/// Whom a mix is for.
+#[derive(Debug, Clone, Copy)]
+enum Audience {
+    Members,
+    Trunks,
+}
+
 /// One conference at work, with everything it needs of the engine.
 struct Tick<'a> {
     at: ConferenceIndex,
@@ -132,6 +141,8 @@ struct Tick<'a> {
     endpoints: &'a mut Endpoints,
     roster: &'a Roster,
     mix: &'a mut Mix,
+    /// What trunks are sent.
+    trunk_mix: &'a mut Mix,
     /// The others' parts of it, if it is shared.
     exchange: Option<&'a mut Exchange>,
     telling: &'a mut Vec<ConferenceIndex>,
@@ -143,13 +154,19 @@ struct Tick<'a> {
 }
 
 impl Tick<'_> {
-    fn run(&mut self, slot: Slot, time: TickTime, sink: &mut impl PacketSink) {
+    fn run<S: PacketSink>(&mut self, slot: Slot, time: TickTime, sink: &mut S) {
         self.counters.ticks += 1;
-        self.pull_all(time, sink);
+        self.mix.begin(S::SUMS);
+        self.pull(self.conference.members, time, sink);
         if let Some(most) = self.conference.talkers()
             && self.mix.voices.audible.count() > u32::from(most)
         {
             self.choose_loudest(most);
+        }
+        // A trunk may join while a shared conference waits for the others.
+        if !self.conference.trunks.is_empty() || self.exchange.is_some() {
+            self.trunk_mix.begin_like(self.mix);
+            self.pull(self.conference.trunks, time, sink);
         }
         if let Some(exchange) = &mut self.exchange {
             exchange.tell(slot, self.mix);
@@ -166,20 +183,25 @@ impl Tick<'_> {
         if let Some(exchange) = &mut self.exchange
             && exchange.is_ready(slot)
         {
-            exchange.add_others(self.mix, self.counters);
+            exchange.add_others(self.mix, self.trunk_mix, self.counters);
             self.send_mix(sink);
         }
     }
 
     fn send_mix(&mut self, sink: &mut impl PacketSink) {
         self.play_to_all();
-        self.send_all(sink);
+        let mut deferred = self.send_all(self.conference.members, Audience::Members, sink);
+        if !self.conference.trunks.is_empty() {
+            self.trunk_mix.complete(false, self.csrc);
+            deferred |= self.send_all(self.conference.trunks, Audience::Trunks, sink);
+        }
+        self.conference.deferred = deferred;
+        *self.deferring |= u32::from(deferred) << self.conference.phase();
     }
 
-    /// Gets every member's frame, and the sum of those that are heard.
-    fn pull_all<S: PacketSink>(&mut self, time: TickTime, sink: &S) {
+    /// Gets the frame of everybody in a list, and adds up those that are heard.
+    fn pull(&mut self, list: Members, time: TickTime, sink: &impl PacketSink) {
         let Self {
-            conference,
             endpoints,
             roster,
             mix,
@@ -187,8 +209,7 @@ impl Tick<'_> {
             counters,
             ..
         } = self;
-        mix.begin(S::SUMS);
-        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+        for (at, later) in roster.iter_ahead(&list, PREFETCH_AHEAD) {
             if let Some(place) = later.and_then(|at| endpoints.place(at)) {
                 sink.prefetch(place);
             }
@@ -262,19 +283,21 @@ impl Tick<'_> {
         mix.complete(played, self.csrc);
     }
 
-    /// Gives every member what it hears.
-    fn send_all(&mut self, sink: &mut impl PacketSink) {
+    /// Gives everybody in a list what it hears; true when a packet waits for the half tick.
+    fn send_all(&mut self, list: Members, audience: Audience, sink: &mut impl PacketSink) -> bool {
         let Self {
-            conference,
             endpoints,
             roster,
-            mix,
             events,
             counters,
             ..
         } = self;
+        let mix = match audience {
+            Audience::Members => &mut *self.mix,
+            Audience::Trunks => &mut *self.trunk_mix,
+        };
         let mut deferred = false;
-        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+        for (at, later) in roster.iter_ahead(&list, PREFETCH_AHEAD) {
             if let Some(later) = later {
                 sink.expect(FlowId(later.0));
                 if let Some(place) = endpoints.place(later) {
@@ -304,7 +327,12 @@ impl Tick<'_> {
                 endpoint.sender.skip_frame();
                 continue;
             };
-            let (part, hears, frame) = (endpoint.part, endpoint.hears(), endpoint.frame());
+            let (hears, frame) = (endpoint.hears(), endpoint.frame());
+            let part = match audience {
+                Audience::Members => endpoint.part,
+                // Nothing of it is in what it hears.
+                Audience::Trunks => Part::Silent,
+            };
             let listener = Listener {
                 at,
                 codec,
@@ -321,8 +349,7 @@ impl Tick<'_> {
                 .send_frame(heard.payload, heard.csrc, sink, counters);
             deferred |= endpoint.sender.is_deferred();
         }
-        conference.deferred = deferred;
-        *self.deferring |= u32::from(deferred) << conference.phase();
+        deferred
     }
 
     /// Sends the packets that wait for the half tick.
@@ -330,7 +357,8 @@ impl Tick<'_> {
         if !std::mem::take(&mut self.conference.deferred) {
             return;
         }
-        for at in self.roster.iter(&self.conference.members) {
+        let Conference { members, trunks, .. } = self.conference;
+        for at in self.roster.iter(members).chain(self.roster.iter(trunks)) {
             if let Some(endpoint) = self.endpoints.get_mut(at) {
                 endpoint.sender.send_deferred(sink, self.counters);
             }

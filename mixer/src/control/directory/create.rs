@@ -222,6 +222,7 @@ impl<L: Link, W> Directory<L, W> {
             timestamp: self.random.bits32(),
             media: plan,
             slots: SLOTS,
+            trunk: false,
         };
         Ok((setup, prepared))
     }
