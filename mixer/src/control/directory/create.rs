@@ -144,6 +144,10 @@ impl<L: Link, W> Directory<L, W> {
                 let detail = "media: the endpoint was created with another; use PUT .../media to change it";
                 return Err(Problem::new(ProblemKind::Conflict, detail));
             }
+            if existing.trunk != body.trunk {
+                let detail = "trunk: the endpoint was created as the other; remove it first";
+                return Err(Problem::new(ProblemKind::Conflict, detail));
+            }
             return match existing.presence {
                 Presence::Adding(request) => self.join(request, &body.command),
                 Presence::Removing(_) => Err(busy()),
@@ -154,8 +158,8 @@ impl<L: Link, W> Directory<L, W> {
             return Err(Problem::new(ProblemKind::Locked, "the conference is locked"));
         }
         let phase = holder.phase;
-        let Part { worker, index, .. } = self.part_for_newcomer(now, &conference)?;
-        let (setup, prepared) = self.set_up_endpoint(now, worker, body.media.as_ref())?;
+        let Part { worker, index, .. } = self.part_for_newcomer(now, &conference, body.trunk)?;
+        let (setup, prepared) = self.set_up_endpoint(now, worker, body)?;
         let at = self.free_endpoint_index(worker)?;
         let entry = new_entry(worker, at, &setup, created_with, body.media.clone());
         let name: Arc<str> = Arc::from(name);
@@ -201,7 +205,7 @@ impl<L: Link, W> Directory<L, W> {
         &mut self,
         now: Timestamp,
         worker: usize,
-        media: Option<&Media>,
+        body: &CreateEndpoint,
     ) -> Result<(EndpointSetup, L::Prepared), Problem> {
         if self.endpoints >= self.setup.endpoints_max {
             return Err(no_headroom("limits.endpoints is reached"));
@@ -211,7 +215,8 @@ impl<L: Link, W> Directory<L, W> {
         if self.room(worker) == 0 {
             return Err(busy());
         }
-        let plan = media
+        let plan = body.media.as_ref();
+        let plan = plan
             .map(|media| media_plan(media, self.setup.address))
             .transpose()?;
         let (local_port, prepared) = self.prepare_port(now, worker, plan.map(|plan| plan.remote))?;
@@ -222,7 +227,7 @@ impl<L: Link, W> Directory<L, W> {
             timestamp: self.random.bits32(),
             media: plan,
             slots: SLOTS,
-            trunk: false,
+            trunk: body.trunk,
         };
         Ok((setup, prepared))
     }
@@ -343,6 +348,7 @@ fn new_entry(
         created_tick: 0,
         presence: Presence::Present,
         media,
+        trunk: setup.trunk,
         muted: false,
         deaf: false,
         held: false,

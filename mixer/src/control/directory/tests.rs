@@ -230,6 +230,7 @@ fn endpoint(conference: &str, name: &str, command: &str, media: Option<Media>) -
         Body::CreateEndpoint(CreateEndpoint {
             command: command.to_owned(),
             media,
+            trunk: false,
         }),
     )
 }
