@@ -106,6 +106,12 @@ impl Mesh {
         }
     }
 
+    /// Forgets what was heard.
+    pub(crate) fn clear(&mut self) {
+        self.sites.iter_mut().for_each(Lab::clear);
+        self.wires.iter_mut().for_each(|wire| wire.carried = 0);
+    }
+
     /// Wired legs of a site.
     pub(crate) fn trunks(&self, site: usize) -> Vec<usize> {
         let ends = self.wires.iter().map(|wire| wire.from);

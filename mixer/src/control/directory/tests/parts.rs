@@ -118,6 +118,21 @@ fn trunks_stay_on_the_worker_on_which_the_conference_began() {
 }
 
 #[test]
+fn a_trunk_finds_no_port_where_others_go_to_another_worker() {
+    let narrow = PortBlock {
+        first: 20_000,
+        last: 20_003,
+    };
+    let mut rig = Rig::over(setup(), &[narrow, BLOCKS[1]]);
+    rig.say(&conference("c", "me", "c")).unwrap();
+    for number in 0..8 {
+        add(&mut rig, number).unwrap();
+    }
+    assert!(workers_of(&rig).contains(&1));
+    assert_eq!(rig.kind(&trunk("t", "t")), ProblemKind::NoPorts);
+}
+
+#[test]
 fn every_command_reaches_the_worker_that_has_the_endpoint() {
     let mut rig = rig(2);
     for number in 0..6 {
