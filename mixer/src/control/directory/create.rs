@@ -140,14 +140,7 @@ impl<L: Link, W> Directory<L, W> {
             .ok_or_else(no_conference)?;
         let conference = Arc::clone(conference);
         if let Some(existing) = holder.endpoints.get(name) {
-            if existing.created_with != created_with {
-                let detail = "media: the endpoint was created with another; use PUT .../media to change it";
-                return Err(Problem::new(ProblemKind::Conflict, detail));
-            }
-            if existing.trunk != body.trunk {
-                let detail = "trunk: the endpoint was created as the other; remove it first";
-                return Err(Problem::new(ProblemKind::Conflict, detail));
-            }
+            same_endpoint(existing, created_with, body.trunk)?;
             return match existing.presence {
                 Presence::Adding(request) => self.join(request, &body.command),
                 Presence::Removing(_) => Err(busy()),
@@ -330,6 +323,18 @@ impl<L: Link, W> Directory<L, W> {
             ssrc: entry.ssrc,
         })
     }
+}
+
+/// Whether an endpoint that exists is what is asked for.
+fn same_endpoint(existing: &EndpointEntry, created_with: u64, trunk: bool) -> Result<(), Problem> {
+    let detail = if existing.created_with != created_with {
+        "media: the endpoint was created with another; use PUT .../media to change it"
+    } else if existing.trunk != trunk {
+        "trunk: the endpoint was created as the other; remove it first"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(ProblemKind::Conflict, detail))
 }
 
 fn new_entry(
