@@ -161,6 +161,7 @@ impl Run {
             timestamp: u32::MAX - 10_000,
             media: Some(plan(at)),
             slots: if at.is_multiple_of(2) { 16 } else { 32 },
+            trunk: at % 7 == 3,
         });
         let conference = ConferenceIndex(at % 3);
         let at = EndpointIndex(at);

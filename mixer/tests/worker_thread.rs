@@ -86,6 +86,7 @@ fn join(worker: &mut WorkerHandle<UringPrepared>, at: u32) -> UdpSocket {
         timestamp: 0,
         media: Some(stage::media(phone.local_addr().unwrap())),
         slots: 16,
+        trunk: false,
     });
     let (conference, flow) = (ConferenceIndex(0), FlowId(at));
     let at = EndpointIndex(at);

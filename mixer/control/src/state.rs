@@ -47,6 +47,9 @@ pub struct EndpointState {
     /// What was last asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<Media>,
+    /// Whether it leads to another mixer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trunk: bool,
     /// Muted by command.
     pub muted: bool,
     /// Deaf by command.

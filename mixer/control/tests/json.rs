@@ -46,9 +46,11 @@ fn requests() {
         &CreateEndpoint {
             command: "cmd-2".to_owned(),
             media: None,
+            trunk: false,
         },
         r#"{"command":"cmd-2"}"#,
     );
+    snapshot(&examples::create_trunk(), r#"{"command":"cmd-6","trunk":true}"#);
     snapshot(
         &examples::set_media(),
         &format!(r#"{{"command":"cmd-3","media":{MEDIA}}}"#),
@@ -128,6 +130,9 @@ fn state() {
         MEDIA
     );
     snapshot::<State>(&examples::state(), &json);
+    let mut state = examples::state();
+    state.conferences[0].endpoints[0].trunk = true;
+    snapshot::<State>(&state, &json.replace(r#""muted""#, r#""trunk":true,"muted""#));
 }
 
 #[test]

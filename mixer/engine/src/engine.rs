@@ -71,6 +71,7 @@ pub struct Engine {
     retired: RetiredBoxes,
     counters: Counters,
     mix: Mix,
+    trunk_mix: Mix,
     media_timeout_ms: u32,
     csrc: bool,
     /// When slot 0 began; the first slot run tells it.
@@ -106,6 +107,7 @@ impl Engine {
             retired: RetiredBoxes::new(2 * conferences + endpoints),
             counters: Counters::default(),
             mix: Mix::new(),
+            trunk_mix: Mix::new(),
             media_timeout_ms: limits.media_timeout_ms,
             csrc: true,
             origin: None,

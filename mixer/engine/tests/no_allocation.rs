@@ -11,7 +11,7 @@ use std::cell::Cell;
 use lab::{Lab, PORT_FIRST, noise, plan};
 use mixer_engine::command::{Command, EndpointIndex, Play, PlayId, PlaySource};
 use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
-use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint};
+use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup};
 use mixer_engine::media::Codec;
 use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::time::{Slot, Timestamp};
@@ -109,7 +109,11 @@ fn packets_ticks_and_commands_allocate_and_free_nothing() {
     for leg in 0..20_usize {
         let mut media = plan(leg, Codec::ALL[leg % 3]);
         media.send_ptime_ms = [10, 20, 30, 40, 60][leg % 5];
-        lab.add_with(room, media);
+        let setup = EndpointSetup {
+            trunk: leg % 10 == 4,
+            ..lab.setup(Some(media))
+        };
+        lab.add_box(room, media, Endpoint::new(setup));
     }
     let packets = packets();
     let mut next = packets.iter().peekable();

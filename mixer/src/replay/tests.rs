@@ -147,6 +147,7 @@ impl World {
             timestamp: u32::MAX - 10_000,
             media: (leg != 4).then(|| plan(leg)),
             slots: 16,
+            trunk: false,
         });
         let command = Command::AddEndpoint {
             conference: ConferenceIndex(number % 2),

@@ -45,6 +45,15 @@ pub(crate) fn create_endpoint() -> CreateEndpoint {
     CreateEndpoint {
         command: "cmd-2".to_owned(),
         media: Some(media()),
+        trunk: false,
+    }
+}
+
+pub(crate) fn create_trunk() -> CreateEndpoint {
+    CreateEndpoint {
+        command: "cmd-6".to_owned(),
+        media: None,
+        trunk: true,
     }
 }
 
@@ -187,6 +196,7 @@ pub(crate) fn state() -> State {
         local: "192.0.2.1:20480".parse().unwrap(),
         ssrc: 2_018_051_091,
         media: Some(media()),
+        trunk: false,
         muted: false,
         deaf: false,
         held: false,

@@ -106,7 +106,7 @@ impl Engine {
         };
         match place.take() {
             None => Outcome::plain(Err(Refusal::NotFound)),
-            Some(conference) if !conference.members.is_empty() => {
+            Some(conference) if !conference.is_empty() => {
                 *place = Some(conference);
                 Outcome::plain(Err(Refusal::NotEmpty))
             }
@@ -171,7 +171,7 @@ impl Engine {
                     endpoint.enter(conference, at, now, sink, &mut self.counters);
                     self.ports.take(endpoint.local_port(), at);
                     self.own_ssrcs.add(conference, endpoint.ssrc());
-                    self.roster.join(&mut room.members, at);
+                    self.roster.join(room.list_of(endpoint), at);
                     self.endpoints.put(at, boxed);
                     return Outcome::plain(Ok(()));
                 }
@@ -189,7 +189,7 @@ impl Engine {
             if let Some(sending) = room.sending.filter(|sending| sending.next() == at) {
                 room.sending = self.roster.following(at).map(|next| sending.after(1, next));
             }
-            self.roster.leave(&mut room.members, at);
+            self.roster.leave(room.list_of(endpoint), at);
         }
         self.ports.release(endpoint.local_port());
         self.own_ssrcs.remove(endpoint.conference(), endpoint.ssrc());

@@ -31,10 +31,10 @@ impl Engine {
             kind: EventKind::ConferenceFailed,
         };
         self.events.push(event, &mut self.counters);
-        let members = conference.members;
+        let (members, trunks) = (conference.members, conference.trunks);
         self.retired
             .push(EndpointIndex(u32::MAX), Retired::Conference(conference));
-        for member in self.roster.iter(&members) {
+        for member in self.roster.iter(&members).chain(self.roster.iter(&trunks)) {
             if let Some(endpoint) = self.endpoints.get(member) {
                 self.ports.release(endpoint.local_port());
                 self.own_ssrcs.remove(at, endpoint.ssrc());

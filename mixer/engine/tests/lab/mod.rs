@@ -7,6 +7,8 @@
     reason = "a test that is wrong about its numbers shall stop"
 )]
 
+pub(crate) mod mesh;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mixer_engine::codec;
@@ -136,6 +138,8 @@ pub(crate) struct Lab {
     pub(crate) slot: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) conferences: u32,
+    /// SSRC of what the first phone is sent; the others count on.
+    pub(crate) first_ssrc: u32,
 }
 
 impl Lab {
@@ -161,6 +165,7 @@ impl Lab {
             slot: 0,
             events: Vec::new(),
             conferences: 0,
+            first_ssrc: 0x00A0_0000,
         }
     }
 
@@ -210,16 +215,27 @@ impl Lab {
         self.add_box(conference, plan, Endpoint::new(setup))
     }
 
+    /// Adds a trunk, whose other end is a phone like any other.
+    pub(crate) fn add_trunk(&mut self, conference: ConferenceIndex, codec: Codec) -> usize {
+        let plan = plan(self.phones.len(), codec);
+        let setup = EndpointSetup {
+            trunk: true,
+            ..self.setup(Some(plan))
+        };
+        self.add_box(conference, plan, Endpoint::new(setup))
+    }
+
     /// What control would choose for the next phone.
     pub(crate) fn setup(&self, media: Option<MediaPlan>) -> EndpointSetup {
         let number = u32::try_from(self.phones.len()).unwrap();
         EndpointSetup {
             local_port: PORT_FIRST + u16::try_from(number).unwrap(),
-            ssrc: 0x00A0_0000 + number,
+            ssrc: self.first_ssrc + number,
             sequence: u16::MAX - 20,
             timestamp: u32::MAX - 1000,
             media,
             slots: 16,
+            trunk: false,
         }
     }
 

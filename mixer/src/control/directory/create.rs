@@ -153,10 +153,7 @@ impl<L: Link, W> Directory<L, W> {
             .ok_or_else(no_conference)?;
         let conference = Arc::clone(conference);
         if let Some(existing) = holder.endpoints.get(name) {
-            if existing.created_with != created_with {
-                let detail = "media: the endpoint was created with another; use PUT .../media to change it";
-                return Err(Problem::new(ProblemKind::Conflict, detail));
-            }
+            same_endpoint(existing, created_with, body.trunk)?;
             return match existing.presence {
                 Presence::Adding(request) => self.join(request, &body.command),
                 Presence::Removing(_) => Err(busy()),
@@ -166,8 +163,8 @@ impl<L: Link, W> Directory<L, W> {
         if holder.locked {
             return Err(Problem::new(ProblemKind::Locked, "the conference is locked"));
         }
-        let Part { worker, index, .. } = self.part_for_newcomer(now, &conference)?;
-        let (setup, prepared) = self.set_up_endpoint(now, worker, body.media.as_ref())?;
+        let Part { worker, index, .. } = self.part_for_newcomer(now, &conference, body.trunk)?;
+        let (setup, prepared) = self.set_up_endpoint(now, worker, body)?;
         let at = self.free_endpoint_index(worker)?;
         let entry = new_entry(worker, at, &setup, created_with, body.media.clone());
         let name: Arc<str> = Arc::from(name);
@@ -213,7 +210,7 @@ impl<L: Link, W> Directory<L, W> {
         &mut self,
         now: Timestamp,
         worker: usize,
-        media: Option<&Media>,
+        body: &CreateEndpoint,
     ) -> Result<(EndpointSetup, L::Prepared), Problem> {
         if self.endpoints >= self.setup.endpoints_max {
             return Err(no_headroom("limits.endpoints is reached"));
@@ -223,7 +220,8 @@ impl<L: Link, W> Directory<L, W> {
         if self.room(worker) == 0 {
             return Err(busy());
         }
-        let plan = media
+        let plan = body.media.as_ref();
+        let plan = plan
             .map(|media| media_plan(media, self.setup.address))
             .transpose()?;
         let (local_port, prepared) = self.prepare_port(now, worker, plan.map(|plan| plan.remote))?;
@@ -234,6 +232,7 @@ impl<L: Link, W> Directory<L, W> {
             timestamp: self.random.bits32(),
             media: plan,
             slots: SLOTS,
+            trunk: body.trunk,
         };
         Ok((setup, prepared))
     }
@@ -330,6 +329,18 @@ impl<L: Link, W> Directory<L, W> {
     }
 }
 
+/// Whether an endpoint that exists is what is asked for.
+fn same_endpoint(existing: &EndpointEntry, created_with: u64, trunk: bool) -> Result<(), Problem> {
+    let detail = if existing.created_with != created_with {
+        "media: the endpoint was created with another; use PUT .../media to change it"
+    } else if existing.trunk != trunk {
+        "trunk: the endpoint was created as the other; remove it first"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(ProblemKind::Conflict, detail))
+}
+
 fn new_entry(
     worker: usize,
     index: EndpointIndex,
@@ -346,6 +357,7 @@ fn new_entry(
         created_tick: 0,
         presence: Presence::Present,
         media,
+        trunk: setup.trunk,
         muted: false,
         deaf: false,
         held: false,

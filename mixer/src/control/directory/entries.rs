@@ -100,6 +100,7 @@ pub(super) struct EndpointEntry {
     pub(super) created_tick: u64,
     pub(super) presence: Presence,
     pub(super) media: Option<Media>,
+    pub(super) trunk: bool,
     pub(super) muted: bool,
     pub(super) deaf: bool,
     pub(super) held: bool,

@@ -50,12 +50,23 @@ impl<L: Link, W> Directory<L, W> {
     }
 
     /// Where a new endpoint of a conference goes: to the first worker it has that takes one, else to a
-    /// worker that is new to it. When there is none, to the first, which says why not.
-    pub(super) fn part_for_newcomer(&mut self, now: Timestamp, name: &Arc<str>) -> Result<Part, Problem> {
+    /// worker that is new to it. When there is none, to the first, which says why not. A trunk goes to the first
+    /// in any case: what the other parts tell it must hold no trunk (decision 0018).
+    pub(super) fn part_for_newcomer(
+        &mut self,
+        now: Timestamp,
+        name: &Arc<str>,
+        trunk: bool,
+    ) -> Result<Part, Problem> {
         let entry = self.conferences.get(name).ok_or_else(no_conference)?;
         let parts = entry.parts.clone();
         let home = *parts.first().ok_or_else(no_conference)?;
-        if self.endpoints >= self.setup.endpoints_max {
+        let table = self.workers.get(home.worker);
+        if trunk && table.is_none_or(|table| table.free_endpoints.is_empty()) {
+            let detail = "trunk: the worker on which the conference began is full";
+            return Err(no_headroom(detail));
+        }
+        if trunk || self.endpoints >= self.setup.endpoints_max {
             return Ok(home);
         }
         if let Some(part) = parts.iter().find(|part| self.takes_endpoint(now, part.worker)) {

@@ -63,6 +63,7 @@ struct EndpointRecord {
     created_tick: u64,
     /// As JSON: its form is the control link's.
     media: Option<String>,
+    trunk: bool,
     muted: bool,
     deaf: bool,
     held: bool,
@@ -323,6 +324,7 @@ impl EndpointRecord {
             created_tick,
             presence: _,
             media,
+            trunk,
             muted,
             deaf,
             held,
@@ -341,6 +343,7 @@ impl EndpointRecord {
             created_with: *created_with,
             created_tick: *created_tick,
             media: media.as_ref().and_then(|media| serde_json::to_string(media).ok()),
+            trunk: *trunk,
             muted: *muted,
             deaf: *deaf,
             held: *held,
@@ -366,6 +369,7 @@ impl EndpointRecord {
             media: media
                 .transpose()
                 .map_err(|error| RestoreError::Media(error.to_string()))?,
+            trunk: self.trunk,
             muted: self.muted,
             deaf: self.deaf,
             held: self.held,

@@ -227,6 +227,7 @@ fn endpoint(conference: &str, name: &str, command: &str, media: Option<Media>) -
         Body::CreateEndpoint(CreateEndpoint {
             command: command.to_owned(),
             media,
+            trunk: false,
         }),
     )
 }

@@ -58,6 +58,7 @@ impl<L: Link, W> Directory<L, W> {
                 local: SocketAddr::new(self.setup.address, endpoint.port),
                 ssrc: endpoint.ssrc,
                 media: endpoint.media.clone(),
+                trunk: endpoint.trunk,
                 muted: endpoint.muted,
                 deaf: endpoint.deaf,
                 held: endpoint.held,

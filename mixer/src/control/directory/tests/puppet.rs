@@ -76,6 +76,7 @@ impl Puppet {
             timestamp: 0,
             media: None,
             slots: 16,
+            trunk: false,
         };
         let retired = Retired::Endpoint(mixer_engine::engine::Endpoint::new(setup));
         self.tell(FromWorker::Retired {
