@@ -173,6 +173,7 @@ impl Server {
         let Image {
             workers: images,
             device,
+            former,
             written_at,
             ..
         } = image;
@@ -223,6 +224,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             "upgraded"
         );
+        drop(former.map(inherit::adopt));
         Ok(server)
     }
 
