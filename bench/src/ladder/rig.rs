@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use mixer::io::cache;
@@ -46,6 +47,11 @@ impl PacketSink for Sink {
     #[inline]
     fn prefetch<T>(&self, soon: &T) {
         cache::prefetch(soon);
+    }
+
+    #[inline]
+    fn prefetch_part<T>(&self, soon: &T, bytes: Range<usize>) {
+        cache::prefetch_part(soon, bytes);
     }
 }
 

@@ -5,7 +5,9 @@ mod part;
 pub(crate) mod sender;
 mod source;
 
+use std::mem::offset_of;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -52,40 +54,18 @@ pub struct EndpointSetup {
 /// table; it is empty then.
 pub type EndpointBox = Box<Option<Endpoint>>;
 
-/// One RTP leg: what every packet and every tick needs, in a dozen cache lines whose order is that of the
-/// fields. Everything else is behind boxes.
+/// One RTP leg: what every packet and every tick needs, in eleven cache lines whose order is that of the fields.
+/// Everything else is behind boxes.
+///
+/// The second line is all that sending needs ([`Endpoint::SENT_TO`]): in a large room everybody's frame is pulled
+/// before the first is sent to, and by then what was near for that is far away again.
 #[derive(Debug, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub struct Endpoint {
     source: Source,
-    /// Follows from the media.
-    #[serde(skip, default = "Formats::none")]
-    formats: Formats,
-    local_port: u16,
-    muted: bool,
-    deaf: bool,
-    held: bool,
-    receives: bool,
-    active: bool,
-    timed_out: bool,
-    planted_failure: bool,
-    /// The last SSRC that was found not to be ours.
-    foreign_ssrc: Option<u32>,
-    /// When RTP came last, or began to be expected.
-    last_rtp_at: Timestamp,
-    received: u64,
-    dtmf: DtmfReceiver,
-    conference: ConferenceIndex,
+    pub(crate) sender: Sender,
+    rest: Box<Rest>,
     at: EndpointIndex,
-    gain: Gain,
-    talk: TalkDetector,
-    /// Its loudness of late.
-    envelope: Envelope,
-    /// It is in the mix, or keeps its place in it between two words.
-    mixed: bool,
-    /// The same before the current tick.
-    #[serde(skip)]
-    was_mixed: bool,
     /// What it contributes to the current tick.
     #[serde(skip, default = "Part::nothing")]
     pub(crate) part: Part,
@@ -98,10 +78,39 @@ pub struct Endpoint {
     /// Some of its own plays may run.
     #[serde(skip, default = "maybe")]
     may_play: bool,
+    muted: bool,
+    deaf: bool,
+    held: bool,
+    receives: bool,
+    /// Follows from the media.
+    #[serde(skip, default = "Formats::none")]
+    formats: Formats,
+    local_port: u16,
+    active: bool,
+    timed_out: bool,
+    planted_failure: bool,
+    /// It is in the mix, or keeps its place in it between two words.
+    mixed: bool,
+    /// The same before the current tick.
+    #[serde(skip)]
+    was_mixed: bool,
+    talk: TalkDetector,
+    /// The last SSRC that was found not to be ours.
+    foreign_ssrc: Option<u32>,
+    /// When RTP came last, or began to be expected.
+    last_rtp_at: Timestamp,
+    received: u64,
+    dtmf: DtmfReceiver,
+    conference: ConferenceIndex,
+    gain: Gain,
+    /// Its loudness of late.
+    envelope: Envelope,
     jitter: JitterBuffer,
-    pub(crate) sender: Sender,
-    rest: Box<Rest>,
 }
+
+const LINE: usize = 64;
+const _: () = assert!(offset_of!(Endpoint, sender) == LINE && offset_of!(Endpoint, formats) <= 2 * LINE);
+const _: () = assert!(size_of::<Endpoint>() <= 11 * LINE);
 
 /// What an endpoint needs now and then.
 #[derive(Debug, Serialize, Deserialize)]
@@ -156,6 +165,12 @@ pub(crate) struct TickTime {
 }
 
 impl Endpoint {
+    /// The bytes that a tick reads to get its frame: all but the source's.
+    pub(crate) const PULLED: Range<usize> = LINE..size_of::<Self>();
+
+    /// The bytes that sending to it reads.
+    pub(crate) const SENT_TO: Range<usize> = LINE..2 * LINE;
+
     /// Builds an endpoint (allocates: control only).
     #[must_use]
     pub fn new(setup: EndpointSetup) -> EndpointBox {

@@ -1,6 +1,7 @@
 //! What crosses the border between the engine and packet I/O.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,10 @@ pub trait PacketSink {
     /// Is told of memory that will be read soon, and may bring it near.
     #[inline]
     fn prefetch<T>(&self, _soon: &T) {}
+
+    /// Is told of such bytes of a value that will be read soon, and may bring them near.
+    #[inline]
+    fn prefetch_part<T>(&self, _soon: &T, _bytes: Range<usize>) {}
 
     /// Is told that `flow` will be sent on soon.
     #[inline]

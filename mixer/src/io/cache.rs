@@ -2,11 +2,19 @@
 
 #![expect(unsafe_code, reason = "the instruction takes a pointer; it reads nothing")]
 
+use std::ops::Range;
+
 /// Brings a value's cache lines near, without waiting for them.
 #[inline(always)]
 pub fn prefetch<T: ?Sized>(value: &T) {
+    prefetch_part(value, 0..size_of_val(value));
+}
+
+/// Brings the cache lines of some bytes of a value near, those that there are, without waiting for them.
+#[inline(always)]
+pub fn prefetch_part<T: ?Sized>(value: &T, bytes: Range<usize>) {
     let start = std::ptr::from_ref(value).cast::<u8>();
-    for offset in (0..size_of_val(value)).step_by(LINE) {
+    for offset in (bytes.start..bytes.end.min(size_of_val(value))).step_by(LINE) {
         line(start.wrapping_add(offset));
     }
 }

@@ -1,6 +1,7 @@
 //! Where an engine sends: packet I/O, unless the slot is too old to be heard, and a recorder that looks on.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use mixer_engine::packet::{Filled, FlowId, PacketSink};
 
@@ -52,6 +53,11 @@ impl<Io: PacketIo> PacketSink for Outlet<'_, Io> {
     #[inline]
     fn prefetch<T>(&self, soon: &T) {
         cache::prefetch(soon);
+    }
+
+    #[inline]
+    fn prefetch_part<T>(&self, soon: &T, bytes: Range<usize>) {
+        cache::prefetch_part(soon, bytes);
     }
 
     #[inline]

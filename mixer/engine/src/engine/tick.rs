@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::command::{ConferenceIndex, EndpointIndex, PlayId};
 use crate::conference::{Conference, PHASES};
 use crate::counters::Counters;
-use crate::endpoint::{Part, TickTime};
+use crate::endpoint::{Endpoint, Part, TickTime};
 use crate::engine::Engine;
 use crate::engine::outbox::Events;
 use crate::engine::roster::{Members, Roster};
@@ -255,7 +255,7 @@ impl Tick<'_> {
         } = self;
         for (at, later) in roster.iter_ahead(list.first(), PREFETCH_AHEAD) {
             if let Some(place) = later.and_then(|at| endpoints.place(at)) {
-                sink.prefetch(place);
+                sink.prefetch_part(place, Endpoint::PULLED);
             }
             let Some(endpoint) = endpoints.get_mut(at) else {
                 continue;
@@ -348,7 +348,7 @@ impl Tick<'_> {
             if let Some(later) = later {
                 sink.expect(FlowId(later.0));
                 if let Some(place) = endpoints.place(later) {
-                    sink.prefetch(place);
+                    sink.prefetch_part(place, Endpoint::SENT_TO);
                 }
             }
             let Some(endpoint) = endpoints.get_mut(at) else {
