@@ -4,6 +4,7 @@ mod formats;
 mod part;
 pub(crate) mod sender;
 mod source;
+mod srtp;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::mix::level::TalkDetector;
 use crate::mix::{FRAME_SAMPLES, Frame};
 use crate::packet::{Datagram, FlowId, PacketSink};
 use crate::prompt::playlist::Plays;
+use crate::srtp::Inbound;
 use crate::time::Timestamp;
 use crate::wire::rtp::RtpView;
 use crate::wire::telephone_event::TelephoneEvent;
@@ -96,6 +98,8 @@ pub struct Endpoint {
     /// Some of its own plays may run.
     #[serde(skip, default = "maybe")]
     may_play: bool,
+    /// Keys of what it sends us.
+    inbound: Inbound,
     jitter: JitterBuffer,
     pub(crate) sender: Sender,
     rest: Box<Rest>,
@@ -185,6 +189,7 @@ impl Endpoint {
             send_codec: None,
             may_have_learnt: false,
             may_play: false,
+            inbound: Inbound::default(),
             jitter: JitterBuffer::new(JitterSetup {
                 slots: setup.slots,
                 payload_bytes,
@@ -392,14 +397,17 @@ impl Endpoint {
                 Ok(())
             }
             Admission::Probation => Err(DropReason::Probation),
-            Admission::Refused if self.rest.media.is_none_or(|media| !source_is_known(&media)) => {
-                Err(DropReason::NotReceiving)
-            }
-            Admission::Refused => {
-                self.rest.bad_source += 1;
-                Err(DropReason::BadSource)
-            }
+            Admission::Refused => Err(self.refuse_source()),
         }
+    }
+
+    /// Counts a packet from a source that is not accepted.
+    fn refuse_source(&mut self) -> DropReason {
+        if self.rest.media.is_none_or(|media| !source_is_known(&media)) {
+            return DropReason::NotReceiving;
+        }
+        self.rest.bad_source += 1;
+        DropReason::BadSource
     }
 
     /// Audio that came out of this conference must not enter it again (RFC 3550 8.2, M-04).

@@ -46,6 +46,9 @@ pub struct EngineLimits {
     pub media_timeout_ms: u32,
 }
 
+/// Longest SRTP packet; no payload that a jitter slot holds comes near.
+const SCRATCH_BYTES: usize = 2_048;
+
 /// See the crate's documentation.
 #[derive(Debug)]
 pub struct Engine {
@@ -69,6 +72,8 @@ pub struct Engine {
     mix: Mix,
     media_timeout_ms: u32,
     csrc: bool,
+    /// An SRTP packet while it is decrypted.
+    scratch: Box<[u8; SCRATCH_BYTES]>,
     /// When slot 0 began; the first slot run tells it.
     origin: Option<Timestamp>,
 }
@@ -103,6 +108,7 @@ impl Engine {
             mix: Mix::new(),
             media_timeout_ms: limits.media_timeout_ms,
             csrc: true,
+            scratch: Box::new([0; SCRATCH_BYTES]),
             origin: None,
         }
     }

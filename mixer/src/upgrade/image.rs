@@ -22,7 +22,7 @@ use crate::worker::stats::WorkerCounters;
 use crate::worker::{Resumed, WorkerHandle};
 
 /// Raised whenever a field below comes, goes, or changes its meaning.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 
 /// Everything. Its descriptors stay open when the process executes another program.
 #[derive(Debug, Serialize, Deserialize)]

@@ -156,6 +156,7 @@ fn media_of(media: &MediaDescription) -> link::Media {
                 allowed: media.learn_from.clone(),
             }
         },
+        srtp: None,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::media::{Codec, MediaPlan};
 use crate::mix::FRAME_SAMPLES;
 use crate::mix::voices::Encoded;
 use crate::packet::{Filled, FlowId, PacketSink};
+use crate::srtp::Sending;
 use crate::wire::rtp::{CSRC_MAX, RtpRepr};
 
 /// Samples in 10 ms, the unit in which packets are cut.
@@ -98,6 +99,8 @@ pub(crate) struct Sender {
     /// The pending samples leave half a tick after their frame.
     deferred: bool,
     sent: u64,
+    /// Keys, when it is SRTP.
+    keys: Option<Box<Sending>>,
     waiting: Box<Waiting>,
 }
 
@@ -127,6 +130,7 @@ impl Sender {
             pending_units: 0,
             deferred: false,
             sent: 0,
+            keys: None,
             waiting: Box::new(Waiting {
                 csrc: CsrcList::default(),
                 payload: [0; PENDING_BYTES],
@@ -157,6 +161,16 @@ impl Sender {
     /// Whether a packet waits for the half tick.
     pub(crate) fn is_deferred(&self) -> bool {
         self.deferred
+    }
+
+    /// Protects packets under these keys from the next one on, or not at all. The same key goes on, whatever else has
+    /// changed: sequence numbers go on as well, and no packet index may come twice under one key. Gives back what
+    /// is worn out.
+    pub(crate) fn set_keys(&mut self, keys: Option<Box<Sending>>) -> Option<Box<Sending>> {
+        match (&self.keys, &keys) {
+            (Some(old), Some(new)) if old.has_key_of(new) => keys,
+            _ => std::mem::replace(&mut self.keys, keys),
+        }
     }
 
     /// Clears what will not be read again, so that the state is short.
@@ -323,8 +337,13 @@ impl Sender {
             csrc,
         };
         let mut length = 0;
+        let keys = self.keys.as_deref();
         let taken = sink.transmit(self.flow, |buffer| {
             let filled = write_packet(buffer, &header, payload);
+            let filled = match keys {
+                None => filled,
+                Some(keys) => protected(buffer, filled.length, keys),
+            };
             length = filled.length;
             filled
         });
@@ -336,9 +355,20 @@ impl Sender {
             counters.drop_packet(DropReason::NoSendBuffer);
         }
         self.sequence = self.sequence.wrapping_add(1);
+        if self.sequence == 0
+            && let Some(keys) = &mut self.keys
+        {
+            keys.roll_over();
+        }
         self.timestamp = self.timestamp.wrapping_add(samples(units));
         self.gap = false;
     }
+}
+
+/// Protects what was written. The sum of a payload that many get is of no use for it.
+#[inline(never)]
+fn protected(buffer: &mut [u8], length: usize, keys: &Sending) -> Filled {
+    Filled::from(keys.protect(buffer, length).unwrap_or(0))
 }
 
 fn unit_bytes(codec: Codec) -> u16 {

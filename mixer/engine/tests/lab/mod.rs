@@ -7,6 +7,7 @@
     reason = "a test that is wrong about its numbers shall stop"
 )]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mixer_engine::codec;
@@ -20,6 +21,7 @@ use mixer_engine::engine::{
 use mixer_engine::event::Event;
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
 use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
+use mixer_engine::srtp::{self, MasterKey, Receiving, Sending, Srtp, Suite};
 use mixer_engine::time::{Slot, Timestamp};
 use mixer_engine::wire::checksum;
 use mixer_engine::wire::rtp::{RtpRepr, RtpView};
@@ -62,6 +64,8 @@ pub(crate) struct Ears {
     pub(crate) muted: bool,
     /// Packets whose sum was known without reading them.
     pub(crate) known_sums: u64,
+    /// Keys of phones with SRTP.
+    pub(crate) keys: BTreeMap<u32, Receiving>,
 }
 
 impl PacketSink for Ears {
@@ -83,6 +87,10 @@ impl PacketSink for Ears {
         );
         assert_eq!(checksum::finish(known), checksum::finish(true_sum), "of a packet");
         self.known_sums += u64::from(filled.sum.is_some());
+        let length = match self.keys.get_mut(&flow.0) {
+            None => length,
+            Some(keys) => keys.unprotect(&mut buffer[..length]).expect("authentic"),
+        };
         let view = RtpView::parse(&buffer[..length]).expect("the engine sends valid RTP");
         self.heard[flow.0 as usize].push(Packet {
             slot: self.slot,
@@ -126,6 +134,19 @@ pub(crate) struct Phone {
     pub(crate) sent: u64,
     /// Nothing is sent without one.
     pub(crate) voice: Option<Voice>,
+    /// What it sends is SRTP under these.
+    pub(crate) keys: Option<Sending>,
+}
+
+impl Phone {
+    fn next_sequence(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+        if self.sequence == 0
+            && let Some(keys) = &mut self.keys
+        {
+            keys.roll_over();
+        }
+    }
 }
 
 /// Engine, phones and time.
@@ -156,6 +177,7 @@ impl Lab {
                 blocked: Vec::new(),
                 muted: false,
                 known_sums: 0,
+                keys: BTreeMap::new(),
             },
             phones: Vec::new(),
             slot: 0,
@@ -250,6 +272,7 @@ impl Lab {
             next_at: 0,
             sent: 0,
             voice: None,
+            keys: None,
         });
         number
     }
@@ -303,7 +326,7 @@ impl Lab {
             let payload = phone.voice.as_mut().map(|voice| voice(n)).unwrap_or_default();
             if payload.is_empty() {
                 // Lost on the way.
-                phone.sequence = phone.sequence.wrapping_add(1);
+                phone.next_sequence();
             } else {
                 self.send(number, n == 0, &payload);
             }
@@ -326,7 +349,13 @@ impl Lab {
         let mut bytes = vec![0; header.header_length()];
         assert_eq!(header.emit(&mut bytes), bytes.len());
         bytes.extend_from_slice(payload);
-        phone.sequence = phone.sequence.wrapping_add(1);
+        if let Some(keys) = &phone.keys {
+            let length = bytes.len();
+            bytes.resize(length + srtp::OVERHEAD_MAX, 0);
+            let length = keys.protect(&mut bytes, length).expect("room");
+            bytes.truncate(length);
+        }
+        phone.next_sequence();
         let (port, address) = (PORT_FIRST + u16::try_from(phone.at.0).unwrap(), phone.address);
         self.deliver(port, address, &bytes);
     }
@@ -367,11 +396,38 @@ impl Lab {
             .collect()
     }
 
+    /// Adds an endpoint whose phone speaks SRTP.
+    pub(crate) fn add_secure(&mut self, conference: ConferenceIndex, plan: MediaPlan, suite: Suite) -> usize {
+        let number = self.phones.len();
+        let setup = self.setup(Some(plan));
+        let phone = self.add_box(
+            conference,
+            plan,
+            Endpoint::with_srtp(setup, keys(suite, number, 0)),
+        );
+        self.give_keys(phone, suite, 0);
+        phone
+    }
+
+    /// Gives a phone the other ends of [`keys`].
+    pub(crate) fn give_keys(&mut self, phone: usize, suite: Suite, generation: u8) {
+        let number = self.phones[phone].at.0;
+        self.give_keys_to_send(phone, suite, generation);
+        let receiving = Receiving::new(master(suite, phone, generation, true));
+        self.ears.keys.insert(number, receiving);
+    }
+
+    /// Likewise, but only what it sends begins anew.
+    pub(crate) fn give_keys_to_send(&mut self, phone: usize, suite: Suite, generation: u8) {
+        self.phones[phone].keys = Some(Sending::new(master(suite, phone, generation, false)));
+    }
+
     pub(crate) fn set_media(&mut self, phone: usize, plan: MediaPlan) {
         let at = self.phones[phone].at;
         self.must(Command::SetMedia {
             at,
             media: Box::new(plan),
+            srtp: None,
         });
         self.phones[phone].plan = plan;
     }
@@ -385,6 +441,21 @@ impl Lab {
             other => panic!("no snapshot but {other:?}"),
         }
     }
+}
+
+/// Keys of the engine's end for the `number`th phone.
+pub(crate) fn keys(suite: Suite, number: usize, generation: u8) -> Srtp {
+    Srtp::new(
+        master(suite, number, generation, false),
+        master(suite, number, generation, true),
+    )
+}
+
+fn master(suite: Suite, number: usize, generation: u8, ours: bool) -> MasterKey {
+    let mut noise = Noise(1 + number as u64 * 1_000 + u64::from(generation) * 2 + u64::from(ours));
+    let bytes = suite.key_bytes() + suite.salt_bytes();
+    let key: Vec<u8> = (0..bytes).map(|_| noise.next().to_be_bytes()[1]).collect();
+    MasterKey::new(suite, &key).unwrap()
 }
 
 /// Media of the `number`th phone: dynamic numbers differ from ours on purpose.

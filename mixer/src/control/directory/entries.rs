@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mixer_control::media::Media;
+use mixer_control::srtp::SrtpSuite;
 use mixer_control::state::EndpointStats;
 use mixer_engine::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot, PlayId};
 use mixer_engine::engine::share::RoomId;
@@ -97,7 +98,9 @@ pub(super) struct EndpointEntry {
     pub(super) created_with: u64,
     pub(super) created_tick: u64,
     pub(super) presence: Presence,
+    /// Without keys: only the engine has them.
     pub(super) media: Option<Media>,
+    pub(super) srtp: Option<SrtpSuite>,
     pub(super) muted: bool,
     pub(super) deaf: bool,
     pub(super) held: bool,
@@ -137,7 +140,8 @@ pub(super) enum Action {
     RemoveConference,
     AddEndpoint,
     RemoveEndpoint(EndpointIndex),
-    SetMedia(Box<Media>),
+    /// Without keys.
+    SetMedia(Box<Media>, Option<SrtpSuite>),
     Mute(bool),
     Deaf(bool),
     Hold(bool),

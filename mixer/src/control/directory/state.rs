@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mixer_control::event::EventBody;
 use mixer_control::media::Media;
+use mixer_control::srtp::SrtpSuite;
 use mixer_control::state::EndpointStats;
 use mixer_engine::command::{ConferenceIndex, EndpointIndex, PlayId};
 use mixer_engine::engine::share::RoomId;
@@ -63,6 +64,8 @@ struct EndpointRecord {
     created_tick: u64,
     /// As JSON: its form is the control link's.
     media: Option<String>,
+    /// Its keys are in the engine's state alone.
+    srtp: Option<SrtpSuite>,
     muted: bool,
     deaf: bool,
     held: bool,
@@ -326,6 +329,7 @@ impl EndpointRecord {
             created_tick,
             presence: _,
             media,
+            srtp,
             muted,
             deaf,
             held,
@@ -344,6 +348,7 @@ impl EndpointRecord {
             created_with: *created_with,
             created_tick: *created_tick,
             media: media.as_ref().and_then(|media| serde_json::to_string(media).ok()),
+            srtp: *srtp,
             muted: *muted,
             deaf: *deaf,
             held: *held,
@@ -369,6 +374,7 @@ impl EndpointRecord {
             media: media
                 .transpose()
                 .map_err(|error| RestoreError::Media(error.to_string()))?,
+            srtp: self.srtp,
             muted: self.muted,
             deaf: self.deaf,
             held: self.held,
