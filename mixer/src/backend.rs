@@ -165,11 +165,15 @@ fn open_xdp(
     for (queues, mesh) in queues.into_iter().zip(Mesh::new(blocks)) {
         let (worker_end, scout_end) = errand::pair();
         ends.push(scout_end);
-        workers.push(XdpConfig {
+        let mut worker = XdpConfig {
             datagram_max: device.datagram_max(),
             required_tags: Tags::of(&config.io.vlan).filter(|_| !config.io.vlan.is_empty()),
             ..XdpConfig::new(clock, flows, queues, mesh, worker_end)
-        });
+        };
+        if receive {
+            worker.uring.receive_buffers = limits::LOCAL_RECEIVE_BUFFERS;
+        }
+        workers.push(worker);
     }
     let (ports, mode) = (device.ports().cloned(), device.mode());
     tracing::info!(

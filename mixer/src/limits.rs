@@ -36,6 +36,8 @@ pub const LATE_SLOTS_MAX: u64 = 10_000;
 
 /// Receive buffers of one worker on io_uring; a power of two, at most 32,768.
 pub const RECEIVE_BUFFERS: u16 = 8_192;
+/// The same where AF_XDP receives: for peers on the host itself, and what the kernel passes on.
+pub const LOCAL_RECEIVE_BUFFERS: u16 = 1_024;
 /// Bytes of a receive buffer: 16 of io_uring's header, 28 of address, the rest is payload.
 pub const RECEIVE_BUFFER_SIZE: u32 = 512;
 /// Completions the kernel can queue before it must hold them back.
@@ -60,6 +62,7 @@ pub const SCOUT_RING: usize = 1_024;
 pub const DATAGRAM_MAX: usize = 1_472;
 
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 32_768);
+const _: () = assert!(LOCAL_RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(SEND_BUFFERS.is_power_of_two() && SUBMIT_CHUNK < SEND_BUFFERS);
 const _: () = assert!(XDP_RECEIVE_CHUNKS.is_power_of_two() && XDP_TRANSMIT_CHUNKS.is_power_of_two());
 const _: () = assert!(XDP_SUBMIT_CHUNK < XDP_TRANSMIT_CHUNKS);

@@ -1,6 +1,8 @@
 //! Who gets what: ports and cores to workers, conferences to workers and phases.
 
 use crate::worker::WorkerId;
+use mixer_engine::engine::slices::{SLICE, SLICES};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::unix::{
     RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
@@ -129,27 +131,56 @@ pub fn choose_worker(loads: &[WorkerLoad]) -> Option<WorkerId> {
         .map(|load| load.worker)
 }
 
-/// The phase for a new conference: that with the fewest `endpoints`, so that the slots of a tick
-/// cost the same, of those slots in which a turn begins. Ties go to the lowest.
+/// The phase for a new conference among `rooms`, of which phase and members are given: that in whose turn the fewest
+/// are sent to, so that all turns of a tick cost the same; of those slots in which a turn begins. Ties go to the lowest.
 #[must_use]
-pub fn choose_phase(endpoints: &[u32; 20]) -> u8 {
-    (0u8..)
-        .zip(endpoints)
-        .filter(|(phase, _)| u64::from(*phase) % crate::limits::SLOTS_PER_TURN == 0)
-        .min_by_key(|(_, count)| **count)
-        .map_or(0, |(phase, _)| phase)
+pub fn choose_phase(rooms: impl Iterator<Item = (u8, u32)>) -> u8 {
+    let mut sent = [0; 20];
+    for (phase, members) in rooms {
+        let slice = members.div_ceil(SLICES).max(SLICE);
+        let mut left = members + ROOM_LOAD;
+        for slot in 0..SLICES {
+            let now = left.min(slice + ROOM_LOAD);
+            sent[(usize::from(phase) + slot as usize) % 20] += now;
+            left -= now;
+        }
+    }
+    // A turn runs its own slot after those since the last turn.
+    let slots = usize::try_from(crate::limits::SLOTS_PER_TURN).unwrap_or(1);
+    let turn = |phase: u8| -> u32 {
+        (0..slots)
+            .map(|before| sent[(usize::from(phase) + 20 - before) % 20])
+            .sum()
+    };
+    (0..20u8)
+        .filter(|phase| u64::from(*phase) % crate::limits::SLOTS_PER_TURN == 0)
+        .min_by_key(|phase| turn(*phase))
+        .unwrap_or(0)
 }
 
-/// The cores this process may use, in order.
+/// A room without members counts as so many.
+const ROOM_LOAD: u32 = 3;
+
+/// The cores that a thread of this process can be pinned to, in order: all of its cpuset, those that the kernel
+/// keeps other threads off (`isolcpus`) included.
 #[must_use]
 pub fn available_cores() -> Vec<usize> {
-    let mut cores: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .iter()
-        .map(|core| core.id)
-        .collect();
-    cores.sort_unstable();
-    cores
+    // Asked for all, the kernel gives what is allowed; by a thread of its own, so that the caller stays where it is.
+    let ask = || {
+        let mut all = CpuSet::new();
+        (0..CpuSet::MAX_CPU).for_each(|core| all.set(core));
+        // Refused, the thread has what its maker has.
+        let _ = sched_setaffinity(None, &all);
+        ordinary_cores()
+    };
+    std::thread::spawn(ask).join().unwrap_or_default()
+}
+
+/// The cores that the calling thread runs on while it is not pinned, in order.
+#[must_use]
+pub fn ordinary_cores() -> Vec<usize> {
+    let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }
 
 /// Puts the calling thread before ordinary ones on its core (SCHED_FIFO, lowest place), so that another
@@ -308,12 +339,35 @@ mod tests {
 
     #[test]
     fn the_emptiest_phase_is_chosen() {
-        let mut endpoints = [5; 20];
-        assert_eq!(choose_phase(&endpoints), 0);
-        endpoints[18] = 4;
-        assert_eq!(choose_phase(&endpoints), 18);
-        endpoints[17] = 3;
-        assert_eq!(choose_phase(&endpoints), 18, "no turn begins in an odd slot");
+        let rooms = |sizes: [u32; 20]| choose_phase((0..20).zip(sizes));
+        let mut members = [5; 20];
+        assert_eq!(rooms(members), 0);
+        members[18] = 4;
+        assert_eq!(rooms(members), 18);
+        members[17] = 3;
+        members[13] = 1;
+        assert_eq!(
+            rooms(members),
+            14,
+            "a turn runs two slots and begins in an even one"
+        );
+        assert_eq!(
+            choose_phase([(0, 0), (2, 0)].into_iter()),
+            4,
+            "a room is a load in itself"
+        );
+    }
+
+    #[test]
+    fn the_slices_of_a_large_room_count_where_they_are_sent() {
+        let mut rooms = vec![(0, 5_000)];
+        for _ in 0..15 {
+            let phase = choose_phase(rooms.iter().copied());
+            rooms.push((phase, 200));
+        }
+        // Its tick is in phase 0 and its last slice in slot 7, which the turn of phase 8 runs.
+        let chosen = |phase: u8| rooms[1..].iter().filter(|room| room.0 == phase).count();
+        assert_eq!([10, 12, 14, 16, 18].map(chosen), [3; 5], "{rooms:?}");
     }
 
     #[test]

@@ -173,6 +173,7 @@ impl Server {
         let Image {
             workers: images,
             device,
+            former,
             written_at,
             ..
         } = image;
@@ -223,6 +224,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             "upgraded"
         );
+        drop(former.map(inherit::adopt));
         Ok(server)
     }
 
@@ -353,7 +355,7 @@ fn housekeeping<P: KeepOpen>(
     hand: &mpsc::SyncSender<Handed>,
     worker_cores: &[usize],
 ) -> io::Result<()> {
-    let free = placement::available_cores()
+    let free = placement::ordinary_cores()
         .into_iter()
         .find(|core| !worker_cores.contains(core));
     match free {

@@ -466,7 +466,7 @@ fn refuse(command: Command) -> Outcome {
         Command::Share { share, .. } => Some(Retired::Share(share)),
         Command::AddEndpoint { endpoint, .. } => Some(Retired::Endpoint(endpoint)),
         Command::SetMedia { media, srtp, .. } => Some(Retired::Media(media, srtp.into())),
-        Command::Snapshot(buffer) => Some(Retired::Snapshot(buffer)),
+        Command::Snapshot { buffer, .. } => Some(Retired::Snapshot(buffer)),
         _ => None,
     };
     Outcome {

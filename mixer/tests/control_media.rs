@@ -216,3 +216,76 @@ fn tones_are_heard_by_one_or_by_all_and_their_end_is_told() {
         (&json!("beep"), &json!(true))
     );
 }
+
+/// Media of a trunk to a port.
+fn trunk_media(port: u64) -> Value {
+    json!({
+        "remote": format!("127.0.0.1:{port}"),
+        "direction": "sendrecv",
+        "send": {"payload_type": 97, "codec": "l16", "ptime_ms": 20},
+        "receive": [{"payload_type": 97, "codec": "l16"}],
+        "source": {"mode": "strict"},
+    })
+}
+
+/// The local port of an answer to a creation.
+fn port_of(created: &Value) -> u64 {
+    let local: std::net::SocketAddr = created["local"].as_str().unwrap().parse().unwrap();
+    u64::from(local.port())
+}
+
+#[test]
+fn phones_of_two_mixers_hear_each_other_over_a_trunk_and_nobody_himself() {
+    let mixers = [Mixer::start(), Mixer::start()];
+    let phones = Phones::new(3);
+    mixers.iter().for_each(|mixer| mixer.conference("c"));
+    for (phone, mixer) in [(0, 0), (1, 0), (2, 1)] {
+        let mixer: &Mixer = &mixers[mixer];
+        let port = mixer.endpoint("c", &format!("phone-{phone}"), phones.port(phone));
+        phones.connect(phone, port);
+        phones.talk(phone, Some(TONES[phone]));
+    }
+    matrix(&phones, "two rooms", [&[1], &[0], &[]]);
+    // As in docs/operations.md: a port here, a trunk to it there, and what is there told here.
+    let path = "/v1/conferences/c/endpoints/trunk";
+    let here = mixers[0].done("PUT", path, json!({"trunk": true}));
+    let body = json!({"trunk": true, "media": trunk_media(port_of(&here))});
+    let there = mixers[1].done("PUT", path, body);
+    let body = json!({"media": trunk_media(port_of(&there))});
+    mixers[0].done("PUT", &format!("{path}/media"), body);
+    matrix(&phones, "one room", ALL);
+    for mixer in &mixers {
+        let state = mixer.state();
+        let endpoints = state["conferences"][0]["endpoints"].as_array().unwrap();
+        let trunks = endpoints.iter().filter(|one| one["trunk"] == true);
+        let names: Vec<_> = trunks.map(|one| one["endpoint"].clone()).collect();
+        assert_eq!(names, [json!("trunk")], "{state}");
+        assert!(
+            mixer
+                .metrics()
+                .contains("mixminus_rtp_dropped_total{reason=\"loop\"} 0\n")
+        );
+    }
+    mixers[1].done("DELETE", path, Value::Null);
+    matrix(&phones, "two rooms again", [&[1], &[0], &[]]);
+}
+
+#[test]
+fn a_trunk_between_legs_of_one_conference_brings_nobody_his_own_voice() {
+    let mixer = Mixer::start();
+    let phones = three_phones(&mixer);
+    let path = |name: &str| format!("/v1/conferences/c/endpoints/{name}");
+    let one = mixer.done("PUT", &path("one"), json!({"trunk": true}));
+    let body = json!({"trunk": true, "media": trunk_media(port_of(&one))});
+    let other = mixer.done("PUT", &path("other"), body);
+    let body = json!({"media": trunk_media(port_of(&other))});
+    mixer.done("PUT", &format!("{}/media", path("one")), body);
+    eventually("packets that come back", || {
+        let page = mixer.metrics();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix("mixminus_rtp_dropped_total{reason=\"loop\"} "));
+        line.is_some_and(|count| count.parse::<f64>().unwrap() > 100.0)
+    });
+    matrix(&phones, "as without a trunk", ALL);
+}

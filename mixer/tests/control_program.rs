@@ -12,6 +12,7 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use control::http::request;
 use control::random_ports;
+use mixer::placement::available_cores;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mixminus-mixer");
 
@@ -138,6 +139,26 @@ fn configuration_errors_name_file_line_and_remedy() {
         .unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(complaint(&output).contains("/nonexistent/m.toml"));
+}
+
+/// With `isolcpus` the kernel starts no program on the workers' cores.
+#[test]
+fn a_worker_may_have_a_core_that_the_program_was_not_started_on() {
+    let cores = available_cores();
+    let (Some(first), Some(last)) = (cores.first(), cores.last()) else {
+        panic!("no core");
+    };
+    let file = File::new("isolated", &format!("[workers]\ncores = [{last}]\n"));
+    let output = Command::new("taskset")
+        .args(["-c", &first.to_string(), PROGRAM, "--check", "--config"])
+        .arg(&file.0)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&format!("\ncores = [{last}]\n")), "{text}");
+    if first == last {
+        eprintln!("NOT RUN: one core alone cannot show it");
+    }
 }
 
 #[test]

@@ -185,6 +185,7 @@ impl Run {
             timestamp: u32::MAX - 10_000,
             media: Some(plan(at)),
             slots: if at.is_multiple_of(2) { 16 } else { 32 },
+            trunk: at % 7 == 3,
         };
         let endpoint = if is_secure(at) {
             Endpoint::with_srtp(setup, srtp(at, 0))
@@ -340,7 +341,10 @@ impl Run {
     }
 
     fn trace(mut self) -> Trace {
-        let legs = match self.must(Command::Snapshot(Box::new(Vec::with_capacity(512)))) {
+        let legs = match self.must(Command::Snapshot {
+            from: EndpointIndex(0),
+            buffer: Box::new(Vec::with_capacity(512)),
+        }) {
             Some(Retired::Snapshot(legs)) => *legs,
             other => panic!("no snapshot but {other:?}"),
         };

@@ -154,7 +154,10 @@ fn commands(stage: &mut Stage, at: u32) {
         at: conference,
         play: Some(PlayId(at)),
     });
-    stage.command(Command::Snapshot(Box::new(Vec::with_capacity(64))));
+    stage.command(Command::Snapshot {
+        from: EndpointIndex(0),
+        buffer: Box::new(Vec::with_capacity(64)),
+    });
     // Refused ones give their boxes back as well.
     stage.command(Command::RemoveEndpoint {
         at: EndpointIndex(63),

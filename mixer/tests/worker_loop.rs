@@ -59,6 +59,7 @@ fn planted(conference: u32, at: u32) -> (Command, IoChange<SimPrepared>) {
         timestamp: 0,
         media: None,
         slots: 16,
+        trunk: false,
     };
     let (_, io) = add(conference, at);
     let command = Command::AddEndpoint {

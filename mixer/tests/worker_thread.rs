@@ -12,7 +12,7 @@ use std::time::Duration;
 use mixer::clock::Clock;
 use mixer::control::rings::{FromWorker, IoChange, Request};
 use mixer::io::uring::{BindOptions, UringConfig, UringIo, UringPrepared, bind};
-use mixer::placement::available_cores;
+use mixer::placement::{available_cores, prefer_realtime};
 use mixer::replay;
 use mixer::worker::exchange::Exchange;
 use mixer::worker::stats::StatsSnapshot;
@@ -86,6 +86,7 @@ fn join(worker: &mut WorkerHandle<UringPrepared>, at: u32) -> UdpSocket {
         timestamp: 0,
         media: Some(stage::media(phone.local_addr().unwrap())),
         slots: 16,
+        trunk: false,
     });
     let (conference, flow) = (ConferenceIndex(0), FlowId(at));
     let at = EndpointIndex(at);
@@ -207,6 +208,36 @@ fn two_phones_hear_each_other_through_a_sleeping_worker() {
 #[test]
 fn two_phones_hear_each_other_through_a_pinned_spinning_worker() {
     two_phones(available_cores().last().copied(), true);
+}
+
+/// The scheduling policy of this process's thread of that name (field 41 of its `stat`, proc(5)).
+fn policy(name: &str) -> String {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let mut stats =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+    let stat = stats.find(|stat| stat.contains(&format!("({name})"))).unwrap();
+    let behind_the_name = stat.split_once(") ").unwrap().1;
+    behind_the_name.split(' ').nth(38).unwrap().to_owned()
+}
+
+#[test]
+fn a_pinned_worker_that_sleeps_goes_before_ordinary_threads() {
+    const FIFO: &str = "1";
+    // A thread that is not pinned shows what the system allows.
+    let allowed = std::thread::spawn(prefer_realtime).join().unwrap();
+    if !allowed {
+        eprintln!("NOT RUN: real-time order needs CAP_SYS_NICE and a second core");
+    }
+    for (id, spin) in [(70, false), (71, true)] {
+        let config = WorkerConfig {
+            id: WorkerId(id),
+            ..config(available_cores().last().copied(), spin)
+        };
+        let worker = spawn(config, Exchange::alone(), open).unwrap();
+        let is_first = policy(&format!("worker-{id}")) == FIFO;
+        assert_eq!(is_first, allowed && !spin);
+        assert!(worker.join());
+    }
 }
 
 #[test]

@@ -197,6 +197,7 @@ impl Rig {
             timestamp: seed.word(),
             media: Some(media),
             slots: 16,
+            trunk: false,
         });
         let (conference, at) = (ConferenceIndex(room), EndpointIndex(u32::from(index)));
         self.apply(Command::AddEndpoint {

@@ -214,6 +214,7 @@ impl World {
             timestamp: self.seed.word(),
             media: Some(media),
             slots: 16,
+            trunk: false,
         });
         let at = EndpointIndex(u32::from(index));
         let command = Command::AddEndpoint {

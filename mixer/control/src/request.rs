@@ -53,6 +53,10 @@ pub struct CreateEndpoint {
     /// Media, when the peer's side is known already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<Media>,
+    /// It leads to the same conference on another mixer: it is sent what this mixer's own endpoints say, and
+    /// what comes over it goes to them and over no other trunk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trunk: bool,
 }
 
 /// Replace an endpoint's media description (re-INVITE, late answer).

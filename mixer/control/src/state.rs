@@ -51,6 +51,9 @@ pub struct EndpointState {
     /// Crypto suite of its SRTP; absent: plain RTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub srtp: Option<SrtpSuite>,
+    /// Whether it leads to another mixer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trunk: bool,
     /// Muted by command.
     pub muted: bool,
     /// Deaf by command.

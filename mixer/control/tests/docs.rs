@@ -47,6 +47,9 @@ fn page() -> String {
     page.push_str("`PUT /v1/conferences/conf-7/endpoints/ep-1` (`media` may be left out: late offer)\n\n");
     json(&mut page, &examples::create_endpoint());
     page.push_str(include_str!("docs/media.md"));
+    page.push_str("`PUT /v1/conferences/conf-7/endpoints/to-mixer-2`, a trunk\n\n");
+    lines(&mut page, &[examples::create_trunk()]);
+    page.push_str(include_str!("docs/trunk.md"));
     page.push_str("`PUT .../endpoints/ep-1/media`\n\n");
     lines(&mut page, &[examples::set_media()]);
     page.push_str("`POST .../endpoints/ep-1/commands`, one of\n\n");

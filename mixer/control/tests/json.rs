@@ -47,9 +47,11 @@ fn requests() {
         &CreateEndpoint {
             command: "cmd-2".to_owned(),
             media: None,
+            trunk: false,
         },
         r#"{"command":"cmd-2"}"#,
     );
+    snapshot(&examples::create_trunk(), r#"{"command":"cmd-6","trunk":true}"#);
     let media = MEDIA.strip_suffix('}').unwrap();
     let zeros = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
     let ones = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ==";
@@ -134,6 +136,9 @@ fn state() {
         MEDIA
     );
     snapshot::<State>(&examples::state(), &json);
+    let mut state = examples::state();
+    state.conferences[0].endpoints[0].trunk = true;
+    snapshot::<State>(&state, &json.replace(r#""muted""#, r#""trunk":true,"muted""#));
 }
 
 #[test]

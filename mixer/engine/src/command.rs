@@ -123,9 +123,13 @@ pub enum Command {
         /// Which play; all when absent.
         play: Option<PlayId>,
     },
-    /// Fill the buffer with a snapshot of every endpoint, as far as its capacity reaches, and give
-    /// it back in [`Retired::Snapshot`].
-    Snapshot(Box<Vec<EndpointSnapshot>>),
+    /// Fill the buffer with snapshots of endpoints and give it back in [`Retired::Snapshot`].
+    Snapshot {
+        /// The first place to look at.
+        from: EndpointIndex,
+        /// As many places are looked at as it has capacity for.
+        buffer: Box<Vec<EndpointSnapshot>>,
+    },
 }
 
 /// A play as it enters the engine.

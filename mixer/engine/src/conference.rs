@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Endpoint;
 use crate::engine::roster::Members;
+use crate::engine::slices::Sending;
 use crate::mix::active_talkers::TALKERS_MAX;
 use crate::prompt::playlist::Plays;
 use crate::time::Slot;
@@ -21,12 +23,21 @@ pub struct ConferenceSetup {
 pub struct Conference {
     phase: usize,
     talkers: Option<u8>,
-    /// Listed beside it in the state.
+    /// Its own. Listed beside it in the state, with the trunks.
     #[serde(skip, default = "Members::nobody")]
     pub(crate) members: Members,
+    /// Ways to other mixers.
+    #[serde(skip, default = "Members::nobody")]
+    pub(crate) trunks: Members,
     pub(crate) plays: Plays<CONFERENCE_PLAYS>,
     /// Somebody's packet waits for the half tick.
     pub(crate) deferred: bool,
+    /// How far the tick has been sent, if not to all.
+    #[serde(skip)]
+    pub(crate) sending: Option<Sending>,
+    /// What the engine has lent it for that.
+    #[serde(skip)]
+    pub(crate) work_space: Option<u16>,
 }
 
 impl Conference {
@@ -37,9 +48,26 @@ impl Conference {
             phase: usize::from(setup.phase) % PHASES,
             talkers: setup.talkers.map(|most| most.clamp(1, TALKERS_MAX)),
             members: Members::NONE,
+            trunks: Members::NONE,
             plays: Plays::new(),
             deferred: false,
+            sending: None,
+            work_space: None,
         })
+    }
+
+    /// Whether nobody is in it, not even a trunk.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.trunks.is_empty()
+    }
+
+    /// The list in which an endpoint is.
+    pub(crate) fn list_of(&mut self, endpoint: &Endpoint) -> &mut Members {
+        if endpoint.is_trunk() {
+            &mut self.trunks
+        } else {
+            &mut self.members
+        }
     }
 
     /// Talkers mixed at most.

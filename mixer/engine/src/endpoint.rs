@@ -46,6 +46,8 @@ pub struct EndpointSetup {
     pub media: Option<MediaPlan>,
     /// Jitter slots: 16, or 32 for bad networks.
     pub slots: u8,
+    /// It leads to the same conference on another mixer (decision 0018).
+    pub trunk: bool,
 }
 
 /// An endpoint on its way into an engine or out of it. The engine keeps the box while the endpoint is in its
@@ -117,6 +119,7 @@ struct Rest {
     learnt: Option<SocketAddr>,
     media: Option<MediaPlan>,
     bad_source: u64,
+    trunk: bool,
 }
 
 /// What an endpoint contributes to a tick.
@@ -162,7 +165,12 @@ impl Endpoint {
     pub fn new(setup: EndpointSetup) -> EndpointBox {
         let formats = setup.media.iter().flat_map(|media| media.receive).flatten();
         let linear = formats.map(|(_, codec)| codec).any(|codec| codec == Codec::L16);
-        let payload_bytes = if linear { PAYLOAD_BYTES_L16 } else { PAYLOAD_BYTES };
+        // A trunk is mostly told its media later: each of two mixers needs the other's port first.
+        let payload_bytes = if linear || setup.trunk {
+            PAYLOAD_BYTES_L16
+        } else {
+            PAYLOAD_BYTES
+        };
         Box::new(Some(Self {
             source: Source::nobody(),
             formats: Formats::NONE,
@@ -201,6 +209,7 @@ impl Endpoint {
                 learnt: None,
                 media: setup.media,
                 bad_source: 0,
+                trunk: setup.trunk,
             }),
         }))
     }
@@ -238,6 +247,11 @@ impl Endpoint {
 
     pub(crate) fn conference(&self) -> ConferenceIndex {
         self.conference
+    }
+
+    /// Whether it leads to another mixer.
+    pub(crate) fn is_trunk(&self) -> bool {
+        self.rest.trunk
     }
 
     /// SSRC of what we send.

@@ -7,6 +7,7 @@ mod outbox;
 mod receive;
 pub(crate) mod roster;
 pub mod share;
+pub mod slices;
 pub mod state;
 mod table;
 mod tick;
@@ -27,6 +28,7 @@ use calendar::Calendar;
 use outbox::{Events, RetiredBoxes};
 use roster::{OwnSsrcs, Roster};
 use share::Share;
+use slices::Slices;
 use table::Endpoints;
 
 /// Sizes of an engine, fixed at construction.
@@ -57,6 +59,8 @@ pub struct Engine {
     shares: Vec<Option<Box<Share>>>,
     /// Where there is one.
     shared: Vec<ConferenceIndex>,
+    /// Those that are sent to in several slots.
+    slices: Slices,
     /// Those that have something to tell.
     telling: Vec<ConferenceIndex>,
     endpoints: Endpoints,
@@ -70,6 +74,7 @@ pub struct Engine {
     retired: RetiredBoxes,
     counters: Counters,
     mix: Mix,
+    trunk_mix: Mix,
     media_timeout_ms: u32,
     csrc: bool,
     /// An SRTP packet while it is decrypted.
@@ -94,6 +99,7 @@ impl Engine {
             conferences: std::iter::repeat_with(|| None).take(conferences).collect(),
             shares: std::iter::repeat_with(|| None).take(conferences).collect(),
             shared: Vec::with_capacity(conferences),
+            slices: Slices::new(conferences, limits.endpoints),
             telling: Vec::with_capacity(conferences),
             endpoints: Endpoints::new(endpoints),
             ports: PortMap::new(limits.port_first, limits.port_last),
@@ -106,6 +112,7 @@ impl Engine {
             retired: RetiredBoxes::new(2 * conferences + endpoints),
             counters: Counters::default(),
             mix: Mix::new(),
+            trunk_mix: Mix::new(),
             media_timeout_ms: limits.media_timeout_ms,
             csrc: true,
             scratch: Box::new([0; SCRATCH_BYTES]),

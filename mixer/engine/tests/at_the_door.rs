@@ -580,21 +580,3 @@ fn events_beyond_the_ring_are_counted() {
     assert_eq!(kinds(&lab), [EventKind::Active; 2]);
     assert_eq!(lab.counters().events_lost, 2);
 }
-
-#[test]
-fn a_snapshot_is_as_long_as_its_buffer() {
-    let mut lab = Lab::new();
-    let room = lab.add_conference(0);
-    for _ in 0..5 {
-        lab.add(room, Codec::Pcmu);
-    }
-    for (capacity, expected) in [(3, 3), (64, 5)] {
-        match lab.must(Command::Snapshot(Box::new(Vec::with_capacity(capacity)))) {
-            Some(Retired::Snapshot(all)) => {
-                let at: Vec<_> = all.iter().map(|one| one.at.0).collect();
-                assert_eq!(at, (0..expected).collect::<Vec<_>>());
-            }
-            other => panic!("no snapshot but {other:?}"),
-        }
-    }
-}

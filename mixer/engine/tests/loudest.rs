@@ -8,7 +8,7 @@
 mod lab;
 
 use lab::{Lab, decode, noise};
-use mixer_engine::command::{Command, ConferenceIndex, EndpointSnapshot, Retired};
+use mixer_engine::command::{Command, ConferenceIndex, EndpointIndex, EndpointSnapshot, Retired};
 use mixer_engine::media::Codec;
 
 /// A room that mixes `talkers`, with a phone for each peak, all talking noise, and one that listens.
@@ -26,7 +26,10 @@ fn room(talkers: u8, peaks: &[i16]) -> (Lab, usize) {
 }
 
 fn mixed(lab: &mut Lab) -> Vec<bool> {
-    let retired = lab.must(Command::Snapshot(Box::new(Vec::with_capacity(64))));
+    let retired = lab.must(Command::Snapshot {
+        from: EndpointIndex(0),
+        buffer: Box::new(Vec::with_capacity(64)),
+    });
     let Some(Retired::Snapshot(endpoints)) = retired else {
         panic!("a snapshot comes back");
     };

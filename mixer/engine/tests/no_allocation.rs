@@ -8,11 +8,12 @@ mod lab;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use lab::{Lab, PORT_FIRST, keys, noise, plan};
+use lab::secure::keys;
+use lab::{Lab, PORT_FIRST, noise, plan};
 use mixer_engine::command::{Command, EndpointIndex, Play, PlayId, PlaySource};
 use mixer_engine::counters::DropReason;
 use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
-use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint};
+use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup};
 use mixer_engine::media::Codec;
 use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
 use mixer_engine::srtp::{OVERHEAD_MAX, Suite};
@@ -127,10 +128,14 @@ fn packets_ticks_and_commands_allocate_and_free_nothing() {
     for leg in 0..20_usize {
         let mut media = plan(leg, Codec::ALL[leg % 3]);
         media.send_ptime_ms = [10, 20, 30, 40, 60][leg % 5];
+        let setup = EndpointSetup {
+            trunk: leg % 10 == 4 || leg == 7,
+            ..lab.setup(Some(media))
+        };
         if leg % 4 == 3 {
-            lab.add_secure(room, media, Suite::ALL[leg / 4]);
+            lab.add_secure_with(room, media, setup, Suite::ALL[leg / 4]);
         } else {
-            lab.add_with(room, media);
+            lab.add_box(room, media, Endpoint::new(setup));
         }
     }
     let packets = protected(&lab);
@@ -280,7 +285,10 @@ fn commands(lab: &Lab) -> Vec<Command> {
             srtp: None,
         },
         Command::Hold { at, on: false },
-        Command::Snapshot(Box::new(Vec::with_capacity(30))),
+        Command::Snapshot {
+            from: EndpointIndex(0),
+            buffer: Box::new(Vec::with_capacity(30)),
+        },
         Command::RemoveEndpoint { at: newcomer },
         Command::RemoveConference { at: other },
         Command::RemoveEndpoint { at },

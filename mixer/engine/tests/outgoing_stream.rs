@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use lab::{Lab, assert_continuous, decode, noise, plan, tone};
 use mixer_engine::command::{Command, Retired};
 use mixer_engine::counters::DropReason;
+use mixer_engine::engine::Engine;
 use mixer_engine::media::Codec;
 use mixer_engine::time::Slot;
 
@@ -323,4 +324,21 @@ fn slots_too_old_to_be_heard_pass_in_time_only() {
         assert_continuous(&heard[gap + 1..], 1);
     }
     assert_eq!(lab.dropped(DropReason::NoSendBuffer), 0);
+}
+
+/// The second of two packets of 10 ms is due at the half tick, of which a new engine has not heard.
+#[test]
+fn a_packet_that_waits_for_the_half_tick_leaves_then_after_an_upgrade() {
+    let mut lab = Lab::new();
+    let room = lab.add_conference(5);
+    let mut short = lab::plan(0, Codec::Pcmu);
+    short.send_ptime_ms = 10;
+    let phone = lab.add_with(room, short);
+    lab.run(108);
+    lab.clear();
+    let state = lab.engine.export_state(|_| None).unwrap();
+    lab.engine = Engine::import_state(lab::LIMITS, &state, |_| None).unwrap();
+    lab.run(32);
+    let slots: Vec<u64> = lab.heard(phone).iter().map(|packet| packet.slot).collect();
+    assert_eq!(slots, [115, 125, 135]);
 }

@@ -69,6 +69,14 @@ impl Site {
         self.whole.add(HERE, codec)
     }
 
+    /// Adds a trunk, to the first part and to the whole.
+    fn add_trunk(&mut self, codec: Codec) -> usize {
+        for (number, lab) in self.parts.iter_mut().enumerate() {
+            lab.add_trunk(if number == 0 { HERE } else { PARKED }, codec);
+        }
+        self.whole.add_trunk(HERE, codec)
+    }
+
     fn say(&mut self, part: usize, phone: usize, pcm: impl FnMut(u64) -> [i16; 160] + Clone + 'static) {
         self.parts[part].say(phone, pcm.clone());
         self.whole.say(phone, pcm);
@@ -312,4 +320,70 @@ fn a_part_goes_on_from_its_state_after_the_tick_that_waited_was_ended() {
     for (one, other) in later {
         assert_eq!((one.sequence, &one.payload), (other.sequence, &other.payload));
     }
+}
+
+#[test]
+fn trunks_of_one_part_are_sent_the_members_of_all_and_no_trunk() {
+    let mut site = Site::new(3);
+    for number in 0..9 {
+        let phone = site.add(number % 3, Codec::ALL[number % 2]);
+        site.say(number % 3, phone, move |n| noise(number, n, 2_000));
+    }
+    let trunks: Vec<_> = (0..3).map(|_| site.add_trunk(Codec::L16)).collect();
+    for &trunk in &trunks[..2] {
+        site.say(0, trunk, move |n| noise(trunk, n, 4_000));
+    }
+    let listener = site.add(2, Codec::L16);
+    site.run(3_000);
+    for phone in 0..9 {
+        site.assert_same(phone % 3, phone);
+    }
+    site.assert_same(2, listener);
+    for trunk in &trunks {
+        site.assert_same(0, *trunk);
+        let (one, first) = (&site.heard(0, *trunk)[100], &site.heard(0, trunks[0])[100]);
+        assert_eq!(one.payload, first.payload, "the same for all");
+    }
+    // What the listener hears more than a trunk are the two trunks that talk.
+    let pcm = |packet: &Packet| lab::decode(Codec::L16, &packet.payload);
+    let (heard, over) = (
+        pcm(&site.heard(2, listener)[100]),
+        pcm(&site.heard(0, trunks[0])[100]),
+    );
+    let more: Vec<i16> = heard.iter().zip(&over).map(|(all, own)| all - own).collect();
+    let tick = site.heard(2, listener)[100].slot / 20;
+    let both = |n: u64| -> Vec<i16> {
+        let frames = trunks[..2].iter().map(|&trunk| noise(trunk, n, 4_000));
+        frames.fold(vec![0; 160], |sum, frame| {
+            sum.iter()
+                .zip(frame)
+                .map(|(total, sample)| total + sample)
+                .collect()
+        })
+    };
+    assert!((0..10).any(|delay| more == both(tick - delay)));
+}
+
+#[test]
+fn a_trunk_that_joins_while_a_tick_waits_is_sent_this_tick() {
+    let mut site = Site::new(2);
+    for number in 0..4 {
+        let phone = site.add(number % 2, Codec::Pcmu);
+        site.say(number % 2, phone, move |n| noise(number, n, 2_000));
+    }
+    let listener = site.add(0, Codec::L16);
+    let first = site.add_trunk(Codec::L16);
+    site.run(1_000);
+    // It leaves, and what it was sent last is not what the next one is sent first.
+    let at = site.parts[0].phones[first].at;
+    site.parts[0].must(Command::RemoveEndpoint { at });
+    site.run(200);
+    while site.parts[0].slot % 20 != 6 {
+        site.run(1);
+    }
+    let second = site.add_trunk(Codec::L16);
+    site.run(1);
+    let (heard, sent) = (site.heard(0, listener).last(), site.heard(0, second).last());
+    assert_eq!(heard.unwrap().slot, sent.expect("sent in the same slot").slot);
+    assert_eq!(heard.unwrap().payload, sent.unwrap().payload);
 }

@@ -7,7 +7,8 @@ mod lab;
 
 use std::net::SocketAddr;
 
-use lab::{Lab, PORT_FIRST, amplitude, assert_continuous, keys, noise, plan, tone};
+use lab::secure::keys;
+use lab::{Lab, PORT_FIRST, amplitude, assert_continuous, noise, plan, tone};
 use mixer_engine::command::{Command, Retired};
 use mixer_engine::counters::DropReason;
 use mixer_engine::event::EventKind;

@@ -39,7 +39,7 @@ use crate::metrics::histogram::TickHistograms;
 use crate::placement::PortBlock;
 use crate::prompts::Prompts;
 use crate::worker::WorkerHandle;
-use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, WorkerTable};
+use entries::{Action, ConferenceEntry, EndpointEntry, Outstanding, Place, SNAPSHOT_PAGE, WorkerTable};
 
 pub(crate) use admission::AdmissionFigures;
 pub(crate) use state::DirectoryState;
@@ -137,8 +137,6 @@ impl<L: Link, W> std::fmt::Debug for Directory<L, W> {
     }
 }
 
-/// Load of a phase by an empty conference, in endpoints; keeps a burst of new ones apart.
-const CONFERENCE_LOAD: u32 = 3;
 impl<L: Link, W> Directory<L, W> {
     /// An empty directory over running workers, each with its block of ports.
     pub(crate) fn new(
@@ -158,14 +156,15 @@ impl<L: Link, W> Directory<L, W> {
             free_endpoints: (0..setup.worker_endpoints_max).rev().collect(),
             conference_at: vec![None; setup.worker_conferences_max as usize],
             endpoint_at: vec![Place::Free; setup.worker_endpoints_max as usize],
-            phases: [0; 20],
             conferences: 0,
             endpoints: 0,
             tick: 0,
-            snapshot: Some(Box::default()),
+            snapshot: Some(Box::new(Vec::with_capacity(SNAPSHOT_PAGE as usize))),
             snapshot_due: Timestamp(0),
+            snapshot_from: None,
             histograms: TickHistograms::default(),
             lost_events: false,
+            gap_follows: false,
             headroom: Headroom::new(setup.admission),
         };
         let workers = workers.into_iter().enumerate().map(table).collect();
@@ -387,7 +386,7 @@ impl<L: Link, W> Directory<L, W> {
     }
 
     /// Frees what an endpoint that is gone from its worker had.
-    fn forget_endpoint(&mut self, now: Timestamp, endpoint: &EndpointEntry, phase: u8) {
+    fn forget_endpoint(&mut self, now: Timestamp, endpoint: &EndpointEntry) {
         self.ssrcs.remove(&endpoint.ssrc);
         self.endpoints = self.endpoints.saturating_sub(1);
         let Some(table) = self.workers.get_mut(endpoint.worker) else {
@@ -395,13 +394,12 @@ impl<L: Link, W> Directory<L, W> {
         };
         table.ports.release(now, endpoint.port);
         table.endpoints = table.endpoints.saturating_sub(1);
-        table.unload(phase, 1);
     }
 
     /// Frees what a conference that is gone from its worker had.
     fn forget_conference(&mut self, conference: &ConferenceEntry) {
         for part in &conference.parts {
-            self.free_part(part, conference.phase);
+            self.free_part(part);
         }
     }
 

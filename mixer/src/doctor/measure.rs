@@ -239,6 +239,7 @@ impl Hall {
                 timestamp: 0,
                 media: Some(media(remote(at))),
                 slots: 16,
+                trunk: false,
             });
             apply(Command::AddEndpoint {
                 conference: ConferenceIndex(at / LEGS_PER_CONFERENCE),

@@ -124,7 +124,7 @@ impl Recorder {
             Command::StopEndpoint { at, play } => Action::StopEndpoint(*at, *play),
             Command::StopConference { at, play } => Action::StopConference(*at, *play),
             // It changes nothing.
-            Command::Snapshot(_) => return,
+            Command::Snapshot { .. } => return,
         };
         self.put(&Written::Command { now, slot, action });
     }

@@ -155,6 +155,7 @@ impl World {
             timestamp: u32::MAX - 10_000,
             media: (leg != 4).then(|| plan(leg)),
             slots: 16,
+            trunk: false,
         };
         let endpoint = if leg % 5 == 2 {
             Endpoint::with_srtp(setup, keys(leg))
@@ -214,7 +215,10 @@ impl World {
                 play: play(tone),
             },
             9 => Command::StopConference { at: room, play: None },
-            _ => Command::Snapshot(Box::new(Vec::with_capacity(8))),
+            _ => Command::Snapshot {
+                from: EndpointIndex(0),
+                buffer: Box::new(Vec::with_capacity(8)),
+            },
         };
         self.ask(command, IoChange::None);
     }

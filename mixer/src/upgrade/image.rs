@@ -1,5 +1,6 @@
 //! What is handed over from program to program.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
@@ -22,7 +23,7 @@ use crate::worker::stats::WorkerCounters;
 use crate::worker::{Resumed, WorkerHandle};
 
 /// Raised whenever a field below comes, goes, or changes its meaning.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 7;
 
 /// Everything. Its descriptors stay open when the process executes another program.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +40,10 @@ pub struct Image {
     pub(crate) workers: Vec<WorkerImage>,
     /// The interface, on AF_XDP.
     pub(crate) device: Option<DeviceImage>,
+    /// The file of the program that ran before, when it could be opened: closed once the workers run.
+    /// It was replaced, so that with its last use the kernel throws its pages away, which takes longer
+    /// than all else about executing.
+    pub(crate) former: Option<RawFd>,
     /// A [`ControlImage`] in bytes, so that workers need not wait until it is read.
     pub(crate) control: ByteBuf,
 }
@@ -107,9 +112,18 @@ impl Image {
             written_at: clock.now(),
             workers,
             device: device.map_err(|error| failed(&error))?,
+            former: keep_executable(),
             control: ByteBuf::from(control),
         })
     }
+}
+
+/// Without it the standstill is longer, nothing else.
+fn keep_executable() -> Option<RawFd> {
+    let file = File::open("/proc/self/exe").ok()?;
+    let number = inherit::keep(&file).ok()?;
+    std::mem::forget(file);
+    Some(number)
 }
 
 impl WorkerImage {

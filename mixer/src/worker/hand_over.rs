@@ -41,9 +41,9 @@ pub struct Resumed<P> {
 }
 
 impl<Io: PacketIo> Worker<Io> {
-    /// Ends the worker: a last receive, then everything it has is given away.
+    /// Ends the worker: a last receive, then everything it has is given away. It cannot go on.
     #[must_use]
-    pub fn end(mut self) -> Ended<Io::Prepared> {
+    pub fn end(&mut self) -> Ended<Io::Prepared> {
         self.io.now();
         self.engine.end_waiting(&mut self.io);
         let engine = &mut self.engine;

@@ -24,11 +24,10 @@ pub struct WorkerHandle<P> {
     pub id: WorkerId,
     /// Control's end of its rings.
     pub link: ControlEnd<P>,
-    thread: Option<Thread<P>>,
+    thread: Option<JoinHandle<()>>,
+    /// What the worker has when control asked for it.
+    ended: mpsc::Receiver<Box<Ended<P>>>,
 }
-
-/// Gives what the worker has when control asked for it.
-type Thread<P> = JoinHandle<Option<Box<Ended<P>>>>;
 
 impl<P> WorkerHandle<P> {
     /// Whether the thread has ended: after [`ControlEnd::stop`], or by a panic.
@@ -44,10 +43,11 @@ impl<P> WorkerHandle<P> {
         self.thread.take().is_none_or(|thread| thread.join().is_ok())
     }
 
-    /// Waits for the thread of a worker that was told to hand over and gives what it had; `None` when
-    /// it had panicked. Its ring can be read afterwards.
+    /// Waits for a worker that was told to hand over and gives what it had; `None` when it had
+    /// panicked. Its ring can be read afterwards. Its thread may still be giving back memory: nobody
+    /// who hears nothing meanwhile need wait for that.
     pub fn ended(&mut self) -> Option<Box<Ended<P>>> {
-        self.thread.take()?.join().ok().flatten()
+        self.ended.recv().ok()
     }
 }
 
@@ -172,6 +172,7 @@ where
     let id = config.id;
     let (link, worker_end) = rings::pair(limits::REQUEST_RING, limits::REPLY_RING);
     let (started, starting) = mpsc::sync_channel(1);
+    let (give, ended) = mpsc::sync_channel(1);
     let run = move || {
         let worker = pin(&config).and_then(|()| {
             if !config.spin && !placement::prefer_realtime() {
@@ -191,11 +192,13 @@ where
                 if let Some(recording) = config.recording {
                     write_recording(&mut worker, id, recording.folder);
                 }
-                worker.is_to_hand_over().then(|| Box::new(worker.end()))
+                if worker.is_to_hand_over() {
+                    // Whoever asked for it waits.
+                    let _ = give.send(Box::new(worker.end()));
+                }
             }
             Err(error) => {
                 let _ = started.send(Err(error));
-                None
             }
         }
     };
@@ -208,6 +211,7 @@ where
             id,
             link,
             thread: Some(thread),
+            ended,
         },
         started: starting,
     })

@@ -271,6 +271,7 @@ pub(crate) fn add(conference: u32, at: u32) -> (Command, IoChange<SimPrepared>) 
         timestamp: u32::MAX - 10_000,
         media: Some(media(address(at))),
         slots: 16,
+        trunk: false,
     });
     let at = EndpointIndex(at);
     let local = local(at.0);

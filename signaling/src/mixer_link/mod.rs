@@ -160,7 +160,9 @@ impl Greeted {
             let all = state.iter().flat_map(|state| &state.conferences);
             for conference in all.filter(|conference| conference.owner == self.owner) {
                 conferences.push((client.url.clone(), conference.conference.clone()));
-                endpoints.extend(conference.endpoints.iter().map(|endpoint| {
+                // A trunk is the operator's: no call of ours stands behind it, and it stays.
+                let legs = conference.endpoints.iter().filter(|endpoint| !endpoint.trunk);
+                endpoints.extend(legs.map(|endpoint| {
                     (
                         client.url.clone(),
                         conference.conference.clone(),

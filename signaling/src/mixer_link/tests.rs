@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use mixer_control::event::{Event, EventBody};
 use mixer_control::reply::{Problem, ProblemKind};
-use mixer_control::state::{ConferenceState, State};
+use mixer_control::state::{ConferenceState, EndpointState, EndpointStats, State};
 use signaling_core::input::{MixerEvent, MixerEventKind};
 use tokio::net::TcpListener;
 
@@ -35,6 +35,8 @@ struct Fake {
     instance: String,
     owner: String,
     conferences: Vec<String>,
+    /// Endpoints of every conference, and whether they are trunks.
+    endpoints: Vec<(&'static str, bool)>,
     /// Commands as they came: method, path, body.
     seen: Vec<(Method, String, String)>,
     /// Commands that took effect, by id, with how often they came.
@@ -98,13 +100,28 @@ async fn command(Shared(fake): Shared<Fakes>, method: Method, uri: Uri, body: St
 
 async fn state(Shared(fake): Shared<Fakes>) -> axum::Json<State> {
     let fake = fake.lock().unwrap();
+    let endpoint = |(id, trunk): &(&str, bool)| EndpointState {
+        endpoint: (*id).to_owned(),
+        local: "127.0.0.1:10000".parse().unwrap(),
+        ssrc: 1,
+        media: None,
+        trunk: *trunk,
+        muted: false,
+        deaf: false,
+        held: false,
+        gain_centibel: 0,
+        active: false,
+        talking: false,
+        mixed: false,
+        stats: EndpointStats::default(),
+    };
     let conference = |id: &String| ConferenceState {
         talkers: None,
         conference: id.clone(),
         owner: fake.owner.clone(),
         worker: 0,
         locked: false,
-        endpoints: Vec::new(),
+        endpoints: fake.endpoints.iter().map(endpoint).collect(),
     };
     axum::Json(State {
         instance: fake.instance.clone(),
@@ -400,6 +417,19 @@ async fn a_cut_stream_is_resumed_without_loss_or_repetition() {
     let opened = setting.fake().opened.clone();
     assert_eq!(opened[0], 1, "from what the state already told");
     assert!(opened.contains(&2) && opened.is_sorted(), "{opened:?}");
+}
+
+#[tokio::test]
+async fn trunks_are_not_found_among_the_legs_that_may_be_removed() {
+    let setting = Setting::new(Fake {
+        conferences: vec!["kept".to_owned()],
+        endpoints: vec![("leg", false), ("trunk", true)],
+        ..fake()
+    })
+    .await;
+    let found = setting.greet().await.found();
+    let names: Vec<_> = found.endpoints.iter().map(|(_, _, endpoint)| endpoint).collect();
+    assert_eq!(names, ["leg"]);
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ fn body_of(command: &str, owner: &str, request: &MixerRequest) -> Result<Option<
         MixerRequest::CreateEndpoint { media, .. } => serde_json::to_string(&CreateEndpoint {
             command,
             media: media.as_ref().map(media_of),
+            trunk: false,
         }),
         MixerRequest::SetMedia { media, .. } => serde_json::to_string(&SetMedia {
             command,

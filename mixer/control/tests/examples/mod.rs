@@ -56,6 +56,15 @@ pub(crate) fn create_endpoint() -> CreateEndpoint {
     CreateEndpoint {
         command: "cmd-2".to_owned(),
         media: Some(media()),
+        trunk: false,
+    }
+}
+
+pub(crate) fn create_trunk() -> CreateEndpoint {
+    CreateEndpoint {
+        command: "cmd-6".to_owned(),
+        media: None,
+        trunk: true,
     }
 }
 
@@ -202,6 +211,7 @@ pub(crate) fn state() -> State {
         ssrc: 2_018_051_091,
         media: Some(media()),
         srtp: Some(SrtpSuite::AeadAes128Gcm),
+        trunk: false,
         muted: false,
         deaf: false,
         held: false,

@@ -63,8 +63,8 @@ impl Engine {
             ),
             Command::StopEndpoint { at, play } => self.stop_endpoint(at, play),
             Command::StopConference { at, play } => self.stop_conference(at, play),
-            Command::Snapshot(mut buffer) => {
-                self.snapshot(&mut buffer);
+            Command::Snapshot { from, mut buffer } => {
+                self.snapshot(from, &mut buffer);
                 Outcome {
                     result: Ok(()),
                     retired: Some(Retired::Snapshot(buffer)),
@@ -107,12 +107,13 @@ impl Engine {
         };
         match place.take() {
             None => Outcome::plain(Err(Refusal::NotFound)),
-            Some(conference) if !conference.members.is_empty() => {
+            Some(conference) if !conference.is_empty() => {
                 *place = Some(conference);
                 Outcome::plain(Err(Refusal::NotEmpty))
             }
-            Some(conference) => {
+            Some(mut conference) => {
                 self.calendar.remove(conference.phase(), at);
+                self.slices.end(at, &mut conference);
                 self.retire_share(at);
                 Outcome {
                     result: Ok(()),
@@ -124,13 +125,16 @@ impl Engine {
 
     fn share(&mut self, at: ConferenceIndex, mut share: Box<Share>) -> Outcome {
         let index = at.0 as usize;
-        let is_there = self.conferences.get(index).is_some_and(Option::is_some);
-        let Some(place) = self.shares.get_mut(index).filter(|_| is_there) else {
+        let conference = self.conferences.get_mut(index).and_then(Option::as_deref_mut);
+        let (Some(place), Some(conference)) = (self.shares.get_mut(index), conference) else {
             return Outcome::refused(Refusal::NotFound, Retired::Share(share));
         };
         match place {
             Some(old) => share.take_over(old),
-            None => self.shared.push(at),
+            None => {
+                self.shared.push(at);
+                self.slices.move_to(&mut share.mix, conference);
+            }
         }
         Outcome {
             result: Ok(()),
@@ -168,7 +172,7 @@ impl Engine {
                     endpoint.enter(conference, at, now, sink, &mut self.counters);
                     self.ports.take(endpoint.local_port(), at);
                     self.own_ssrcs.add(conference, endpoint.ssrc());
-                    self.roster.join(&mut room.members, at);
+                    self.roster.join(room.list_of(endpoint), at);
                     self.endpoints.put(at, boxed);
                     return Outcome::plain(Ok(()));
                 }
@@ -183,7 +187,10 @@ impl Engine {
         };
         let room = self.conferences.get_mut(endpoint.conference().0 as usize);
         if let Some(room) = room.and_then(Option::as_deref_mut) {
-            self.roster.leave(&mut room.members, at);
+            if let Some(sending) = room.sending.filter(|sending| sending.next() == at) {
+                room.sending = self.roster.following(at).map(|next| sending.after(1, next));
+            }
+            self.roster.leave(room.list_of(endpoint), at);
         }
         self.ports.release(endpoint.local_port());
         self.own_ssrcs.remove(endpoint.conference(), endpoint.ssrc());
@@ -271,9 +278,9 @@ impl Engine {
         Outcome::plain(Ok(()))
     }
 
-    fn snapshot(&self, buffer: &mut Vec<EndpointSnapshot>) {
+    fn snapshot(&self, from: EndpointIndex, buffer: &mut Vec<EndpointSnapshot>) {
         buffer.clear();
-        let room = buffer.capacity();
-        buffer.extend(self.endpoints.iter().take(room).map(Endpoint::snapshot));
+        let places = buffer.capacity();
+        buffer.extend(self.endpoints.iter_from(from, places).map(Endpoint::snapshot));
     }
 }

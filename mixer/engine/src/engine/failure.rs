@@ -18,10 +18,11 @@ impl Engine {
 
     /// Retires a conference that panicked, and everybody in it.
     pub(super) fn fail(&mut self, at: ConferenceIndex) {
-        let Some(conference) = self.conferences.get_mut(at.0 as usize).and_then(Option::take) else {
+        let Some(mut conference) = self.conferences.get_mut(at.0 as usize).and_then(Option::take) else {
             return;
         };
         self.calendar.remove(conference.phase(), at);
+        self.slices.end(at, &mut conference);
         self.retire_share(at);
         self.counters.conferences_failed += 1;
         let event = Event {
@@ -30,10 +31,10 @@ impl Engine {
             kind: EventKind::ConferenceFailed,
         };
         self.events.push(event, &mut self.counters);
-        let members = conference.members;
+        let (members, trunks) = (conference.members, conference.trunks);
         self.retired
             .push(EndpointIndex(u32::MAX), Retired::Conference(conference));
-        for member in self.roster.iter(&members) {
+        for member in self.roster.iter(&members).chain(self.roster.iter(&trunks)) {
             if let Some(endpoint) = self.endpoints.get(member) {
                 self.ports.release(endpoint.local_port());
                 self.own_ssrcs.remove(at, endpoint.ssrc());

@@ -23,6 +23,16 @@ impl Members {
         Self::NONE
     }
 
+    /// How many are in it.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Who joined first.
+    pub(crate) fn first(&self) -> Option<EndpointIndex> {
+        (!self.is_empty()).then_some(EndpointIndex(self.first))
+    }
+
     /// Whether nobody is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
@@ -92,22 +102,33 @@ impl Roster {
         members.count -= 1;
     }
 
-    /// The members in order of joining, each with the one that comes `ahead` later.
+    /// Who joined next after `at`.
+    pub(crate) fn following(&self, at: EndpointIndex) -> Option<EndpointIndex> {
+        let next = self.links.get(at.0 as usize)?.next;
+        (next != NOBODY).then_some(EndpointIndex(next))
+    }
+
+    /// `first` and who joined later, each with the one that comes `ahead` later.
     pub(crate) fn iter_ahead(
         &self,
-        members: &Members,
+        first: Option<EndpointIndex>,
         ahead: usize,
     ) -> impl Iterator<Item = (EndpointIndex, Option<EndpointIndex>)> + use<'_> {
-        let mut later = self.iter(members);
+        let mut later = self.iter_from(first);
         for _ in 0..ahead {
             later.next();
         }
-        self.iter(members).map(move |at| (at, later.next()))
+        self.iter_from(first).map(move |at| (at, later.next()))
     }
 
     /// The members in order of joining.
     pub(crate) fn iter(&self, members: &Members) -> impl Iterator<Item = EndpointIndex> + use<'_> {
-        let mut at = members.first;
+        self.iter_from(members.first())
+    }
+
+    /// `first` and who joined later.
+    fn iter_from(&self, first: Option<EndpointIndex>) -> impl Iterator<Item = EndpointIndex> + use<'_> {
+        let mut at = first.map_or(NOBODY, |first| first.0);
         std::iter::from_fn(move || {
             let link = self.links.get(at as usize)?;
             let here = at;

@@ -31,6 +31,8 @@ pub struct ShareSetup {
 #[derive(Debug)]
 pub struct Share {
     pub(crate) mix: Mix,
+    /// The same without trunks.
+    pub(crate) trunk_mix: Mix,
     pub(crate) exchange: Exchange,
 }
 
@@ -58,6 +60,7 @@ impl Share {
         };
         Box::new(Self {
             mix: Mix::new(),
+            trunk_mix: Mix::new(),
             exchange: Exchange {
                 setup: ShareSetup {
                     others: others_mine,
@@ -79,6 +82,7 @@ impl Share {
     /// Goes on with the tick at which `old` stands.
     pub(crate) fn take_over(&mut self, old: &mut Self) {
         std::mem::swap(&mut self.mix, &mut old.mix);
+        std::mem::swap(&mut self.trunk_mix, &mut old.trunk_mix);
         let (new, old) = (&mut self.exchange, &mut old.exchange);
         if new.setup.room != old.setup.room {
             return;
@@ -113,19 +117,20 @@ impl Exchange {
         self.heard.iter().all(told)
     }
 
-    /// Whether the tick that waits need not wait any more at `now`.
-    pub(crate) fn is_ready(&self, now: Slot) -> bool {
+    /// The slot of the tick that waits, if it need not wait any more at `now`.
+    pub(crate) fn is_ready(&self, now: Slot) -> Option<Slot> {
         self.waits
-            .is_some_and(|slot| now.0.saturating_sub(slot.0) >= WAIT_SLOTS || self.has_heard_all(slot))
+            .filter(|slot| now.0.saturating_sub(slot.0) >= WAIT_SLOTS || self.has_heard_all(*slot))
     }
 
-    /// Adds what the others told of the tick that waits, and ends the waiting.
-    pub(crate) fn add_others(&mut self, mix: &mut Mix, counters: &mut Counters) {
+    /// Adds what the others told of the tick that waits, which holds no trunk of theirs, and ends the waiting.
+    pub(crate) fn add_others(&mut self, mix: &mut Mix, trunk_mix: &mut Mix, counters: &mut Counters) {
         let Some(slot) = self.waits.take() else { return };
         for heard in &self.heard {
             match heard.iter().find(|one| one.slot == slot) {
                 Some(one) => {
                     one.add_to(mix);
+                    one.add_to(trunk_mix);
                     counters.partials_added += 1;
                 }
                 None => counters.partials_missing += 1,
@@ -154,6 +159,7 @@ impl Engine {
     /// Ends the ticks that wait for other parts without them: the engine is about to be written down.
     pub fn end_waiting(&mut self, sink: &mut impl PacketSink) {
         self.send_what_waited(Slot(u64::MAX), sink);
+        self.send_slices(Slot(u64::MAX), sink);
     }
 
     /// What this engine has to tell the others since the last slot.

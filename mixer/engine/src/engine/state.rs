@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 
 /// Number of the form that [`Engine::export_state`] writes and [`Engine::import_state`] reads. It is
 /// raised whenever a field comes, goes, or changes its meaning.
-pub const STATE_FORMAT: u32 = 4;
+pub const STATE_FORMAT: u32 = 5;
 
 /// Why a state cannot be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +74,7 @@ struct Read {
     events: Vec<Event>,
     /// By phase, in the order in which they tick.
     calendar: Vec<Vec<ConferenceIndex>>,
-    /// With their members in the order in which they joined.
+    /// With their members in the order in which they joined, and then their trunks.
     conferences: Vec<(ConferenceIndex, Box<Conference>, Vec<EndpointIndex>)>,
     shares: Vec<(ConferenceIndex, ShareSetup)>,
     endpoints: Vec<Endpoint>,
@@ -117,8 +117,9 @@ impl Engine {
             conferences: conferences
                 .filter_map(|(at, place)| {
                     let conference = place.as_deref()?;
-                    let members = self.roster.iter(&conference.members).collect();
-                    Some((ConferenceIndex(at), conference, members))
+                    let members = self.roster.iter(&conference.members);
+                    let all = members.chain(self.roster.iter(&conference.trunks)).collect();
+                    Some((ConferenceIndex(at), conference, all))
                 })
                 .collect(),
             shares: self
@@ -218,10 +219,10 @@ impl Engine {
         };
         for &member in members {
             let endpoint = self.endpoints.get(member);
-            if endpoint.is_none_or(|endpoint| endpoint.conference() != at) {
+            let Some(endpoint) = endpoint.filter(|endpoint| endpoint.conference() == at) else {
                 return Err(StateError::Contradiction("a member that is not there"));
-            }
-            self.roster.join(&mut conference.members, member);
+            };
+            self.roster.join(conference.list_of(endpoint), member);
         }
         if place.replace(conference).is_some() {
             return Err(StateError::Contradiction("two conferences at one place"));

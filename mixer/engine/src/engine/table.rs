@@ -62,13 +62,30 @@ impl Endpoints {
         Some(emptied)
     }
 
+    /// Those in so many places from one on.
+    pub(crate) fn iter_from(&self, from: EndpointIndex, places: usize) -> impl Iterator<Item = &Endpoint> {
+        let taken = self
+            .boxes
+            .iter()
+            .zip(&self.here)
+            .skip(from.0 as usize)
+            .take(places);
+        taken.filter_map(taken_place).filter_map(Option::as_ref)
+    }
+
     /// All that are here.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Endpoint> {
-        self.here.iter().flatten()
+        self.iter_from(EndpointIndex(0), self.here.len())
     }
 
     /// All that are here.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
-        self.here.iter_mut().flatten()
+        let taken = self.boxes.iter().zip(&mut self.here);
+        taken.filter_map(taken_place).filter_map(Option::as_mut)
     }
+}
+
+/// A place that its box says is taken: a vacant one is not looked at, and most of a table's memory is vacant places.
+fn taken_place<Place>((emptied, place): (&Option<EndpointBox>, Place)) -> Option<Place> {
+    emptied.is_some().then_some(place)
 }

@@ -3,19 +3,21 @@
 //! A member whose frame is not silence is a voice. Voices hear the sum minus their own frame,
 //! everybody else hears the sum, encoded once per codec. Who hears exactly one voice, unaltered and
 //! in the same codec, gets that voice's payload untouched. Where the conference is shared with other
-//! engines, their sums come in between. A tick that panics takes its conference with it and nothing else.
+//! engines, their sums come in between. Trunks to other mixers hear the conference's own members, in a mix of its
+//! own: what came over one trunk goes to the members and over no other. A tick that panics takes its conference with it and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::command::ConferenceIndex;
+use crate::command::{ConferenceIndex, EndpointIndex, PlayId};
 use crate::conference::{Conference, PHASES};
 use crate::counters::Counters;
 use crate::endpoint::{Part, TickTime};
 use crate::engine::Engine;
 use crate::engine::outbox::Events;
-use crate::engine::roster::Roster;
+use crate::engine::roster::{Members, Roster};
 use crate::engine::share::Exchange;
+use crate::engine::slices::{SLICE, Sending};
 use crate::engine::table::Endpoints;
 use crate::event::{Event, EventKind};
 use crate::mix::heard::{Listener, Mix};
@@ -33,10 +35,12 @@ impl Engine {
     ) {
         let phase = phase_of(slot.0);
         self.send_deferred(phase_of(slot.0 + Slot::PER_TICK / 2), sink);
+        self.send_slices(slot, sink);
         let time = TickTime { due, now };
         let mut place = 0;
         while let Some(at) = self.calendar.get(phase, place) {
             self.bring_near(phase, place, sink);
+            self.lend_work_space(at);
             // Another one takes the place of one that fails in the list.
             place += usize::from(self.work_on(at, |tick| tick.run(slot, time, sink)));
         }
@@ -84,15 +88,23 @@ impl Engine {
     }
 
     /// Works on a conference; false when its work panicked and it was taken out.
-    fn work_on(&mut self, at: ConferenceIndex, work: impl FnOnce(&mut Tick<'_>)) -> bool {
+    pub(super) fn work_on(&mut self, at: ConferenceIndex, work: impl FnOnce(&mut Tick<'_>)) -> bool {
         let index = at.0 as usize;
         let Some(conference) = self.conferences.get_mut(index).and_then(Option::as_deref_mut) else {
             return true;
         };
         let share = self.shares.get_mut(index).and_then(Option::as_deref_mut);
-        let (mix, exchange) = match share {
-            Some(share) => (&mut share.mix, Some(&mut share.exchange)),
-            None => (&mut self.mix, None),
+        let lent = conference.work_space.map(usize::from);
+        let lent = lent.and_then(|space| self.slices.spaces.get_mut(space));
+        let (mix, trunk_mix, exchange, keeps_mix) = match (share, lent) {
+            (Some(share), _) => (
+                &mut share.mix,
+                &mut share.trunk_mix,
+                Some(&mut share.exchange),
+                true,
+            ),
+            (None, Some(lent)) => (lent, &mut self.trunk_mix, None, true),
+            (None, None) => (&mut self.mix, &mut self.trunk_mix, None, false),
         };
         let mut tick = Tick {
             at,
@@ -100,7 +112,10 @@ impl Engine {
             endpoints: &mut self.endpoints,
             roster: &self.roster,
             mix,
+            keeps_mix,
+            trunk_mix,
             exchange,
+            under_way: &mut self.slices.under_way,
             telling: &mut self.telling,
             deferring: &mut self.deferring,
             events: &mut self.events,
@@ -118,6 +133,15 @@ impl Engine {
     }
 }
 
+/// A play has come to its end.
+fn played(conference: ConferenceIndex, endpoint: Option<EndpointIndex>, play: PlayId) -> Event {
+    Event {
+        conference,
+        endpoint,
+        kind: EventKind::Played { play, complete: true },
+    }
+}
+
 fn phase_of(slot: u64) -> usize {
     usize::try_from(slot % Slot::PER_TICK).unwrap_or(0) % PHASES
 }
@@ -125,13 +149,25 @@ fn phase_of(slot: u64) -> usize {
 /// Members between the one that is worked on and the one whose state is asked for.
 const PREFETCH_AHEAD: usize = 4;
 
+/// Whom a mix is for.
+#[derive(Debug, Clone, Copy)]
+enum Audience {
+    Members,
+    Trunks,
+}
+
 /// One conference at work, with everything it needs of the engine.
-struct Tick<'a> {
+pub(super) struct Tick<'a> {
     at: ConferenceIndex,
     conference: &'a mut Conference,
     endpoints: &'a mut Endpoints,
     roster: &'a Roster,
     mix: &'a mut Mix,
+    /// The mix stays as it is until the next tick.
+    keeps_mix: bool,
+    under_way: &'a mut Vec<ConferenceIndex>,
+    /// What trunks are sent.
+    trunk_mix: &'a mut Mix,
     /// The others' parts of it, if it is shared.
     exchange: Option<&'a mut Exchange>,
     telling: &'a mut Vec<ConferenceIndex>,
@@ -143,13 +179,19 @@ struct Tick<'a> {
 }
 
 impl Tick<'_> {
-    fn run(&mut self, slot: Slot, time: TickTime, sink: &mut impl PacketSink) {
+    fn run<S: PacketSink>(&mut self, slot: Slot, time: TickTime, sink: &mut S) {
         self.counters.ticks += 1;
-        self.pull_all(time, sink);
+        self.mix.begin(S::SUMS);
+        self.pull(self.conference.members, time, sink);
         if let Some(most) = self.conference.talkers()
             && self.mix.voices.audible.count() > u32::from(most)
         {
             self.choose_loudest(most);
+        }
+        // A trunk may join while a shared conference waits for the others.
+        if !self.conference.trunks.is_empty() || self.exchange.is_some() {
+            self.trunk_mix.begin_like(self.mix);
+            self.pull(self.conference.trunks, time, sink);
         }
         if let Some(exchange) = &mut self.exchange {
             exchange.tell(slot, self.mix);
@@ -157,29 +199,53 @@ impl Tick<'_> {
                 self.telling.push(self.at);
             }
         } else {
-            self.send_mix(sink);
+            self.send_mix(slot, slot, sink);
         }
     }
 
     /// Ends the tick of a shared conference, once everything it waits for is there.
     fn send_what_waited(&mut self, slot: Slot, sink: &mut impl PacketSink) {
         if let Some(exchange) = &mut self.exchange
-            && exchange.is_ready(slot)
+            && let Some(began) = exchange.is_ready(slot)
         {
-            exchange.add_others(self.mix, self.counters);
-            self.send_mix(sink);
+            exchange.add_others(self.mix, self.trunk_mix, self.counters);
+            self.send_mix(began, slot, sink);
         }
     }
 
-    fn send_mix(&mut self, sink: &mut impl PacketSink) {
+    /// Sends what the tick that began in `began` has mixed, or in a large room begins to.
+    fn send_mix(&mut self, began: Slot, slot: Slot, sink: &mut impl PacketSink) {
         self.play_to_all();
-        self.send_all(sink);
+        if let Some(trunk) = self.conference.trunks.first() {
+            self.trunk_mix.complete(false, self.csrc);
+            self.send_some(trunk, u32::MAX, Audience::Trunks, sink);
+        }
+        let members = self.conference.members;
+        let Some(first) = members.first() else { return };
+        if members.count() <= SLICE || !self.keeps_mix {
+            self.send_some(first, u32::MAX, Audience::Members, sink);
+            return;
+        }
+        self.conference.sending = Some(Sending::new(first, members.count(), began));
+        if self.under_way.len() < self.under_way.capacity() {
+            self.under_way.push(self.at);
+        }
+        self.send_slice(slot, sink);
     }
 
-    /// Gets every member's frame, and the sum of those that are heard.
-    fn pull_all<S: PacketSink>(&mut self, time: TickTime, sink: &S) {
+    /// Sends to those who come next in a tick that is under way.
+    pub(super) fn send_slice(&mut self, slot: Slot, sink: &mut impl PacketSink) {
+        let Some(sending) = self.conference.sending else {
+            return;
+        };
+        let size = sending.size(slot);
+        let next = self.send_some(sending.next(), size, Audience::Members, sink);
+        self.conference.sending = next.map(|next| sending.after(size, next));
+    }
+
+    /// Gets the frame of everybody in a list, and adds up those that are heard.
+    fn pull(&mut self, list: Members, time: TickTime, sink: &impl PacketSink) {
         let Self {
-            conference,
             endpoints,
             roster,
             mix,
@@ -187,8 +253,7 @@ impl Tick<'_> {
             counters,
             ..
         } = self;
-        mix.begin(S::SUMS);
-        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+        for (at, later) in roster.iter_ahead(list.first(), PREFETCH_AHEAD) {
             if let Some(place) = later.and_then(|at| endpoints.place(at)) {
                 sink.prefetch(place);
             }
@@ -248,33 +313,38 @@ impl Tick<'_> {
             counters,
             ..
         } = self;
-        let played = conference.plays.mix_into(&mut mix.sum, |play| {
-            let kind = EventKind::Played { play, complete: true };
-            events.push(
-                Event {
-                    conference: self.at,
-                    endpoint: None,
-                    kind,
-                },
-                counters,
-            );
+        let any = conference.plays.mix_into(&mut mix.sum, |play| {
+            events.push(played(self.at, None, play), counters);
         });
-        mix.complete(played, self.csrc);
+        mix.complete(any, self.csrc);
     }
 
-    /// Gives every member what it hears.
-    fn send_all(&mut self, sink: &mut impl PacketSink) {
+    /// Gives `most` of a list from `first` on what they hear, and says who comes next.
+    fn send_some(
+        &mut self,
+        first: EndpointIndex,
+        most: u32,
+        audience: Audience,
+        sink: &mut impl PacketSink,
+    ) -> Option<EndpointIndex> {
         let Self {
-            conference,
             endpoints,
             roster,
-            mix,
             events,
             counters,
             ..
         } = self;
+        let mix = match audience {
+            Audience::Members => &mut *self.mix,
+            Audience::Trunks => &mut *self.trunk_mix,
+        };
         let mut deferred = false;
-        for (at, later) in roster.iter_ahead(&conference.members, PREFETCH_AHEAD) {
+        let mut next = None;
+        for (count, (at, later)) in (0..).zip(roster.iter_ahead(Some(first), PREFETCH_AHEAD)) {
+            if count == most {
+                next = Some(at);
+                break;
+            }
             if let Some(later) = later {
                 sink.expect(FlowId(later.0));
                 if let Some(place) = endpoints.place(later) {
@@ -288,15 +358,7 @@ impl Tick<'_> {
             let over = endpoint.running_plays().map(|plays| {
                 let mut over = mix_minus::SILENCE;
                 plays.mix_into(&mut over, |play| {
-                    let kind = EventKind::Played { play, complete: true };
-                    events.push(
-                        Event {
-                            conference: self.at,
-                            endpoint: Some(at),
-                            kind,
-                        },
-                        counters,
-                    );
+                    events.push(played(self.at, Some(at), play), counters);
                 });
                 over
             });
@@ -304,13 +366,16 @@ impl Tick<'_> {
                 endpoint.sender.skip_frame();
                 continue;
             };
-            let (part, hears, frame) = (endpoint.part, endpoint.hears(), endpoint.frame());
             let listener = Listener {
                 at,
                 codec,
-                hears,
-                part,
-                frame,
+                hears: endpoint.hears(),
+                part: match audience {
+                    Audience::Members => endpoint.part,
+                    // Nothing of it is in what it hears.
+                    Audience::Trunks => Part::Silent,
+                },
+                frame: endpoint.frame(),
             };
             let heard = match over {
                 Some(over) => mix.heard_over(&listener, over, counters),
@@ -321,8 +386,9 @@ impl Tick<'_> {
                 .send_frame(heard.payload, heard.csrc, sink, counters);
             deferred |= endpoint.sender.is_deferred();
         }
-        conference.deferred = deferred;
-        *self.deferring |= u32::from(deferred) << conference.phase();
+        self.conference.deferred |= deferred;
+        *self.deferring |= u32::from(deferred) << self.conference.phase();
+        next
     }
 
     /// Sends the packets that wait for the half tick.
@@ -330,7 +396,8 @@ impl Tick<'_> {
         if !std::mem::take(&mut self.conference.deferred) {
             return;
         }
-        for at in self.roster.iter(&self.conference.members) {
+        let Conference { members, trunks, .. } = self.conference;
+        for at in self.roster.iter(members).chain(self.roster.iter(trunks)) {
             if let Some(endpoint) = self.endpoints.get_mut(at) {
                 endpoint.sender.send_deferred(sink, self.counters);
             }

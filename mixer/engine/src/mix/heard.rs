@@ -113,6 +113,13 @@ impl Mix {
         }
     }
 
+    /// Who is heard in `other` is heard here, and nobody else.
+    pub(crate) fn begin_like(&mut self, other: &Self) {
+        self.begin(other.sums);
+        self.voices.clone_from(&other.voices);
+        self.sum = other.sum;
+    }
+
     /// No signal is heard yet: who is will be decided anew.
     pub(crate) fn begin_again(&mut self) {
         self.voices.audible.clear();

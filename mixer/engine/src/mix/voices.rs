@@ -63,13 +63,13 @@ impl Encoded {
 
 /// Voices of one kind. Only the first two are known by name: who hears exactly one of them needs no
 /// more.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct VoiceSet {
     count: u32,
     first: [Voice; 2],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Voice {
     at: EndpointIndex,
     /// Codec of `payload`; absent when the frame was altered or is no whole packet.
@@ -250,7 +250,7 @@ impl Ranking {
 }
 
 /// Everybody who is heard in one tick.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Voices {
     /// Signals.
     pub(crate) audible: VoiceSet,

@@ -7,6 +7,9 @@
     reason = "a test that is wrong about its numbers shall stop"
 )]
 
+pub(crate) mod mesh;
+pub(crate) mod secure;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -21,7 +24,7 @@ use mixer_engine::engine::{
 use mixer_engine::event::Event;
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
 use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
-use mixer_engine::srtp::{self, MasterKey, Receiving, Sending, Srtp, Suite};
+use mixer_engine::srtp::{self, Receiving, Sending};
 use mixer_engine::time::{Slot, Timestamp};
 use mixer_engine::wire::checksum;
 use mixer_engine::wire::rtp::{RtpRepr, RtpView};
@@ -157,6 +160,8 @@ pub(crate) struct Lab {
     pub(crate) slot: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) conferences: u32,
+    /// SSRC of what the first phone is sent; the others count on.
+    pub(crate) first_ssrc: u32,
 }
 
 impl Lab {
@@ -183,6 +188,7 @@ impl Lab {
             slot: 0,
             events: Vec::new(),
             conferences: 0,
+            first_ssrc: 0x00A0_0000,
         }
     }
 
@@ -232,16 +238,27 @@ impl Lab {
         self.add_box(conference, plan, Endpoint::new(setup))
     }
 
+    /// Adds a trunk, whose other end is a phone like any other.
+    pub(crate) fn add_trunk(&mut self, conference: ConferenceIndex, codec: Codec) -> usize {
+        let plan = plan(self.phones.len(), codec);
+        let setup = EndpointSetup {
+            trunk: true,
+            ..self.setup(Some(plan))
+        };
+        self.add_box(conference, plan, Endpoint::new(setup))
+    }
+
     /// What control would choose for the next phone.
     pub(crate) fn setup(&self, media: Option<MediaPlan>) -> EndpointSetup {
         let number = u32::try_from(self.phones.len()).unwrap();
         EndpointSetup {
             local_port: PORT_FIRST + u16::try_from(number).unwrap(),
-            ssrc: 0x00A0_0000 + number,
+            ssrc: self.first_ssrc + number,
             sequence: u16::MAX - 20,
             timestamp: u32::MAX - 1000,
             media,
             slots: 16,
+            trunk: false,
         }
     }
 
@@ -396,32 +413,6 @@ impl Lab {
             .collect()
     }
 
-    /// Adds an endpoint whose phone speaks SRTP.
-    pub(crate) fn add_secure(&mut self, conference: ConferenceIndex, plan: MediaPlan, suite: Suite) -> usize {
-        let number = self.phones.len();
-        let setup = self.setup(Some(plan));
-        let phone = self.add_box(
-            conference,
-            plan,
-            Endpoint::with_srtp(setup, keys(suite, number, 0)),
-        );
-        self.give_keys(phone, suite, 0);
-        phone
-    }
-
-    /// Gives a phone the other ends of [`keys`].
-    pub(crate) fn give_keys(&mut self, phone: usize, suite: Suite, generation: u8) {
-        let number = self.phones[phone].at.0;
-        self.give_keys_to_send(phone, suite, generation);
-        let receiving = Receiving::new(master(suite, phone, generation, true));
-        self.ears.keys.insert(number, receiving);
-    }
-
-    /// Likewise, but only what it sends begins anew.
-    pub(crate) fn give_keys_to_send(&mut self, phone: usize, suite: Suite, generation: u8) {
-        self.phones[phone].keys = Some(Sending::new(master(suite, phone, generation, false)));
-    }
-
     pub(crate) fn set_media(&mut self, phone: usize, plan: MediaPlan) {
         let at = self.phones[phone].at;
         self.must(Command::SetMedia {
@@ -433,7 +424,10 @@ impl Lab {
     }
 
     pub(crate) fn snapshot(&mut self, phone: usize) -> EndpointSnapshot {
-        match self.must(Command::Snapshot(Box::new(Vec::with_capacity(64)))) {
+        match self.must(Command::Snapshot {
+            from: EndpointIndex(0),
+            buffer: Box::new(Vec::with_capacity(64)),
+        }) {
             Some(Retired::Snapshot(all)) => *all
                 .iter()
                 .find(|one| one.at == self.phones[phone].at)
@@ -441,21 +435,6 @@ impl Lab {
             other => panic!("no snapshot but {other:?}"),
         }
     }
-}
-
-/// Keys of the engine's end for the `number`th phone.
-pub(crate) fn keys(suite: Suite, number: usize, generation: u8) -> Srtp {
-    Srtp::new(
-        master(suite, number, generation, false),
-        master(suite, number, generation, true),
-    )
-}
-
-fn master(suite: Suite, number: usize, generation: u8, ours: bool) -> MasterKey {
-    let mut noise = Noise(1 + number as u64 * 1_000 + u64::from(generation) * 2 + u64::from(ours));
-    let bytes = suite.key_bytes() + suite.salt_bytes();
-    let key: Vec<u8> = (0..bytes).map(|_| noise.next().to_be_bytes()[1]).collect();
-    MasterKey::new(suite, &key).unwrap()
 }
 
 /// Media of the `number`th phone: dynamic numbers differ from ours on purpose.

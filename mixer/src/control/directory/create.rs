@@ -86,6 +86,22 @@ impl<L: Link, W> Directory<L, W> {
         }
     }
 
+    /// Phase and members there of every conference on a worker.
+    pub(super) fn rooms_on(&self, worker: usize) -> impl Iterator<Item = (u8, u32)> {
+        let on_it = move |entry: &&ConferenceEntry| entry.parts.iter().any(|part| part.worker == worker);
+        self.conferences.values().filter(on_it).map(move |entry| {
+            let members = match entry.parts.len() {
+                1 => entry.endpoints.len(),
+                _ => entry
+                    .endpoints
+                    .values()
+                    .filter(|endpoint| endpoint.worker == worker)
+                    .count(),
+            };
+            (entry.phase, u32::try_from(members).unwrap_or(u32::MAX))
+        })
+    }
+
     /// Chooses worker, place and phase for a new conference and takes them.
     fn place_conference(&mut self, name: &Arc<str>, owner: &str) -> Result<ConferenceEntry, Problem> {
         let worker = placement::choose_worker(&self.loads()).ok_or_else(|| self.refuse_conference())?;
@@ -93,13 +109,10 @@ impl<L: Link, W> Directory<L, W> {
         if self.room(worker) == 0 {
             return Err(busy());
         }
-        let phase = self
-            .workers
-            .get(worker)
-            .map_or(0, |table| placement::choose_phase(&table.phases));
+        let phase = placement::choose_phase(self.rooms_on(worker));
         Ok(ConferenceEntry {
             owner: owner.to_owned(),
-            parts: vec![self.place_part(name, worker, phase)?],
+            parts: vec![self.place_part(name, worker)?],
             room: None,
             phase,
             presence: Presence::Present,
@@ -140,10 +153,7 @@ impl<L: Link, W> Directory<L, W> {
             .ok_or_else(no_conference)?;
         let conference = Arc::clone(conference);
         if let Some(existing) = holder.endpoints.get(name) {
-            if existing.created_with != created_with {
-                let detail = "media: the endpoint was created with another; use PUT .../media to change it";
-                return Err(Problem::new(ProblemKind::Conflict, detail));
-            }
+            same_endpoint(existing, created_with, body.trunk)?;
             return match existing.presence {
                 Presence::Adding(request) => self.join(request, &body.command),
                 Presence::Removing(_) => Err(busy()),
@@ -153,14 +163,13 @@ impl<L: Link, W> Directory<L, W> {
         if holder.locked {
             return Err(Problem::new(ProblemKind::Locked, "the conference is locked"));
         }
-        let phase = holder.phase;
-        let Part { worker, index, .. } = self.part_for_newcomer(now, &conference)?;
+        let Part { worker, index, .. } = self.part_for_newcomer(now, &conference, body.trunk)?;
         let srtp = body.media.as_ref().map(srtp_keys).transpose()?.flatten();
-        let (setup, prepared) = self.set_up_endpoint(now, worker, body.media.as_ref())?;
+        let (setup, prepared) = self.set_up_endpoint(now, worker, body)?;
         let at = self.free_endpoint_index(worker)?;
         let entry = new_entry(worker, at, &setup, created_with, body.media.as_ref());
         let name: Arc<str> = Arc::from(name);
-        self.occupy(worker, &conference, &name, at, phase);
+        self.occupy(worker, &conference, &name, at);
         let local = SocketAddr::new(self.setup.address, setup.local_port);
         let endpoint = match srtp {
             Some(srtp) => Endpoint::with_srtp(setup, srtp),
@@ -193,7 +202,7 @@ impl<L: Link, W> Directory<L, W> {
                 Ok(None)
             }
             Err(problem) => {
-                self.forget_endpoint(now, &entry, phase);
+                self.forget_endpoint(now, &entry);
                 self.free_index(worker, at);
                 Err(problem)
             }
@@ -205,7 +214,7 @@ impl<L: Link, W> Directory<L, W> {
         &mut self,
         now: Timestamp,
         worker: usize,
-        media: Option<&Media>,
+        body: &CreateEndpoint,
     ) -> Result<(EndpointSetup, L::Prepared), Problem> {
         if self.endpoints >= self.setup.endpoints_max {
             return Err(no_headroom("limits.endpoints is reached"));
@@ -215,7 +224,8 @@ impl<L: Link, W> Directory<L, W> {
         if self.room(worker) == 0 {
             return Err(busy());
         }
-        let plan = media
+        let plan = body.media.as_ref();
+        let plan = plan
             .map(|media| media_plan(media, self.setup.address))
             .transpose()?;
         let (local_port, prepared) = self.prepare_port(now, worker, plan.map(|plan| plan.remote))?;
@@ -227,6 +237,7 @@ impl<L: Link, W> Directory<L, W> {
             timestamp: self.random.bits32(),
             media: plan,
             slots: SLOTS,
+            trunk: body.trunk,
         };
         Ok((setup, prepared))
     }
@@ -241,14 +252,7 @@ impl<L: Link, W> Directory<L, W> {
             .ok_or_else(|| no_headroom("every worker is full"))
     }
 
-    fn occupy(
-        &mut self,
-        worker: usize,
-        conference: &Arc<str>,
-        endpoint: &Arc<str>,
-        index: EndpointIndex,
-        phase: u8,
-    ) {
+    fn occupy(&mut self, worker: usize, conference: &Arc<str>, endpoint: &Arc<str>, index: EndpointIndex) {
         self.endpoints += 1;
         let Some(table) = self.workers.get_mut(worker) else {
             return;
@@ -259,7 +263,6 @@ impl<L: Link, W> Directory<L, W> {
             *place = Place::Used(Arc::clone(conference), Arc::clone(endpoint));
         }
         table.endpoints += 1;
-        table.load(phase, 1);
     }
 
     /// Makes an endpoint index usable again.
@@ -331,6 +334,18 @@ impl<L: Link, W> Directory<L, W> {
     }
 }
 
+/// Whether an endpoint that exists is what is asked for.
+fn same_endpoint(existing: &EndpointEntry, created_with: u64, trunk: bool) -> Result<(), Problem> {
+    let detail = if existing.created_with != created_with {
+        "media: the endpoint was created with another; use PUT .../media to change it"
+    } else if existing.trunk != trunk {
+        "trunk: the endpoint was created as the other; remove it first"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(ProblemKind::Conflict, detail))
+}
+
 fn new_entry(
     worker: usize,
     index: EndpointIndex,
@@ -348,6 +363,7 @@ fn new_entry(
         presence: Presence::Present,
         media: media.map(Media::without_keys),
         srtp: media.and_then(|media| Some(media.srtp.as_ref()?.suite)),
+        trunk: setup.trunk,
         muted: false,
         deaf: false,
         held: false,

@@ -24,8 +24,6 @@ pub(super) struct WorkerTable<L> {
     pub(super) free_endpoints: Vec<u32>,
     pub(super) conference_at: Vec<Option<Arc<str>>>,
     pub(super) endpoint_at: Vec<Place>,
-    /// Load of each phase of a tick.
-    pub(super) phases: [u32; 20],
     pub(super) conferences: u32,
     pub(super) endpoints: u32,
     /// Last slot it told of.
@@ -36,9 +34,13 @@ pub(super) struct WorkerTable<L> {
     )]
     pub(super) snapshot: Option<Box<Vec<EndpointSnapshot>>>,
     pub(super) snapshot_due: Timestamp,
+    /// First place of the next page of a snapshot that is under way.
+    pub(super) snapshot_from: Option<u32>,
     pub(super) histograms: TickHistograms,
     /// Events lost; a `gap` follows once the next snapshot has come.
     pub(super) lost_events: bool,
+    /// The same, before the snapshot that is under way began.
+    pub(super) gap_follows: bool,
     pub(super) headroom: Headroom,
 }
 
@@ -101,6 +103,7 @@ pub(super) struct EndpointEntry {
     /// Without keys: only the engine has them.
     pub(super) media: Option<Media>,
     pub(super) srtp: Option<SrtpSuite>,
+    pub(super) trunk: bool,
     pub(super) muted: bool,
     pub(super) deaf: bool,
     pub(super) held: bool,
@@ -152,15 +155,15 @@ pub(super) enum Action {
 }
 
 impl<L> WorkerTable<L> {
-    pub(super) fn unload(&mut self, phase: u8, load: u32) {
-        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
-            *sum = sum.saturating_sub(load);
-        }
-    }
-
-    pub(super) fn load(&mut self, phase: u8, load: u32) {
-        if let Some(sum) = self.phases.get_mut(usize::from(phase)) {
-            *sum += load;
-        }
+    /// First place of the first page of places from `from` on in which there are endpoints.
+    pub(super) fn page_from(&self, from: u32) -> Option<u32> {
+        let places = self.endpoint_at.get(from as usize..)?;
+        let page = places
+            .chunks(SNAPSHOT_PAGE as usize)
+            .position(|page| page.iter().any(|place| matches!(place, Place::Used(..))))?;
+        Some(from + u32::try_from(page).ok()? * SNAPSHOT_PAGE)
     }
 }
+
+/// Places that a worker looks at in one turn for a snapshot.
+pub(super) const SNAPSHOT_PAGE: u32 = 256;

@@ -9,7 +9,7 @@ use mixer_engine::command::{EndpointIndex, EndpointSnapshot, Outcome, PlayId, Re
 use mixer_engine::event::{Event, EventKind};
 use mixer_engine::time::{Slot, Timestamp};
 
-use super::entries::{Action, EndpointEntry, Outstanding, Place, Presence};
+use super::entries::{Action, EndpointEntry, Outstanding, Place, Presence, SNAPSHOT_PAGE};
 use super::{Directory, Link};
 use crate::control::answers::Reply;
 
@@ -104,12 +104,11 @@ impl<L: Link, W> Directory<L, W> {
         let Some(entry) = self.conferences.get_mut(&out.conference) else {
             return;
         };
-        let phase = entry.phase;
         let place = entry.parts.iter().position(|part| part.worker == worker);
         let part = place.map(|place| entry.parts.remove(place));
         let is_gone = entry.parts.is_empty();
         if let Some(part) = part {
-            self.free_part(&part, phase);
+            self.free_part(&part);
         }
         if is_gone {
             let entry = self.conferences.remove(&out.conference);
@@ -190,11 +189,10 @@ impl<L: Link, W> Directory<L, W> {
         let Some(holder) = self.conferences.get_mut(conference) else {
             return;
         };
-        let phase = holder.phase;
         let Some(entry) = holder.endpoints.remove(endpoint) else {
             return;
         };
-        self.forget_endpoint(now, &entry, phase);
+        self.forget_endpoint(now, &entry);
         self.free_index(entry.worker, entry.index);
     }
 
@@ -340,9 +338,12 @@ impl<L: Link, W> Directory<L, W> {
                 entry.stats = stats(one);
             }
         }
-        if let Some(table) = self.workers.get_mut(worker)
-            && std::mem::take(&mut table.lost_events)
-        {
+        let Some(table) = self.workers.get_mut(worker) else {
+            return;
+        };
+        let looked_at = table.snapshot_from.take();
+        table.snapshot_from = looked_at.and_then(|from| table.page_from(from + SNAPSHOT_PAGE));
+        if table.snapshot_from.is_none() && std::mem::take(&mut table.gap_follows) {
             self.tell("", "", EventBody::Gap);
         }
     }

@@ -11,13 +11,13 @@ use mixer_engine::time::{Slot, Timestamp};
 
 use super::entries::{Action, ConferenceEntry, Part};
 use super::start::{internal, no_conference, no_headroom};
-use super::{CONFERENCE_LOAD, Directory, Link, busy};
+use super::{Directory, Link, busy};
 use crate::control::rings::IoChange;
 use crate::placement;
 
 impl<L: Link, W> Directory<L, W> {
     /// Takes a place for a conference on a worker.
-    pub(super) fn place_part(&mut self, name: &Arc<str>, worker: usize, phase: u8) -> Result<Part, Problem> {
+    pub(super) fn place_part(&mut self, name: &Arc<str>, worker: usize) -> Result<Part, Problem> {
         let table = self
             .workers
             .get_mut(worker)
@@ -26,7 +26,6 @@ impl<L: Link, W> Directory<L, W> {
             .free_conferences
             .pop()
             .ok_or_else(|| no_headroom("the worker is full"))?;
-        table.load(phase, CONFERENCE_LOAD);
         table.conferences += 1;
         if let Some(place) = table.conference_at.get_mut(index as usize) {
             *place = Some(Arc::clone(name));
@@ -39,12 +38,11 @@ impl<L: Link, W> Directory<L, W> {
     }
 
     /// Frees the place of a conference on a worker.
-    pub(super) fn free_part(&mut self, part: &Part, phase: u8) {
+    pub(super) fn free_part(&mut self, part: &Part) {
         let Some(table) = self.workers.get_mut(part.worker) else {
             return;
         };
         table.conferences = table.conferences.saturating_sub(1);
-        table.unload(phase, CONFERENCE_LOAD);
         if let Some(place) = table.conference_at.get_mut(part.index.0 as usize) {
             *place = None;
         }
@@ -52,12 +50,23 @@ impl<L: Link, W> Directory<L, W> {
     }
 
     /// Where a new endpoint of a conference goes: to the first worker it has that takes one, else to a
-    /// worker that is new to it. When there is none, to the first, which says why not.
-    pub(super) fn part_for_newcomer(&mut self, now: Timestamp, name: &Arc<str>) -> Result<Part, Problem> {
+    /// worker that is new to it. When there is none, to the first, which says why not. A trunk goes to the first
+    /// in any case: what the other parts tell it must hold no trunk (decision 0018).
+    pub(super) fn part_for_newcomer(
+        &mut self,
+        now: Timestamp,
+        name: &Arc<str>,
+        trunk: bool,
+    ) -> Result<Part, Problem> {
         let entry = self.conferences.get(name).ok_or_else(no_conference)?;
         let parts = entry.parts.clone();
         let home = *parts.first().ok_or_else(no_conference)?;
-        if self.endpoints >= self.setup.endpoints_max {
+        let table = self.workers.get(home.worker);
+        if trunk && table.is_none_or(|table| table.free_endpoints.is_empty()) {
+            let detail = "trunk: the worker on which the conference began is full";
+            return Err(no_headroom(detail));
+        }
+        if trunk || self.endpoints >= self.setup.endpoints_max {
             return Ok(home);
         }
         if let Some(part) = parts.iter().find(|part| self.takes_endpoint(now, part.worker)) {
@@ -95,11 +104,11 @@ impl<L: Link, W> Directory<L, W> {
         if self.room(worker) < 3 || parts.iter().any(|part| self.room(part.worker) == 0) {
             return Err(busy());
         }
-        let new = self.place_part(name, worker, phase)?;
+        let new = self.place_part(name, worker)?;
         let conference = Conference::new(ConferenceSetup { phase, talkers });
         let at = new.index;
         if let Err(problem) = self.tell_part(name, new, Command::AddConference { at, conference }) {
-            self.free_part(&new, phase);
+            self.free_part(&new);
             return Err(problem);
         }
         parts.push(new);
@@ -181,7 +190,6 @@ impl<L: Link, W> Directory<L, W> {
         let Some(entry) = self.conferences.get_mut(name) else {
             return;
         };
-        let phase = entry.phase;
         let all = std::mem::take(&mut entry.endpoints);
         let (lost, kept) = all
             .into_iter()
@@ -192,11 +200,11 @@ impl<L: Link, W> Directory<L, W> {
         let part = part.map(|place| entry.parts.remove(place));
         let is_gone = entry.parts.is_empty();
         for endpoint in lost.into_values() {
-            self.forget_endpoint(now, &endpoint, phase);
+            self.forget_endpoint(now, &endpoint);
             self.lose_index(worker, &endpoint);
         }
         if let Some(part) = part {
-            self.free_part(&part, phase);
+            self.free_part(&part);
         }
         self.tell(name, "", mixer_control::event::EventBody::ConferenceFailed);
         if is_gone {

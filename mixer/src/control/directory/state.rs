@@ -18,7 +18,7 @@ use mixer_engine::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entries::{ConferenceEntry, EndpointEntry, Part, Place, Presence};
-use super::{CONFERENCE_LOAD, Directory, Link};
+use super::{Directory, Link};
 use crate::control::answers::AnswersState;
 use crate::control::rings::FromWorker;
 
@@ -66,6 +66,7 @@ struct EndpointRecord {
     media: Option<String>,
     /// Its keys are in the engine's state alone.
     srtp: Option<SrtpSuite>,
+    trunk: bool,
     muted: bool,
     deaf: bool,
     held: bool,
@@ -137,7 +138,7 @@ impl<L: Link, W> Directory<L, W> {
         }
         // The snapshot that a reader's `gap` would have waited for is taken by the next program.
         if let Some(table) = self.workers.get_mut(worker)
-            && std::mem::take(&mut table.lost_events)
+            && (std::mem::take(&mut table.lost_events) | std::mem::take(&mut table.gap_follows))
         {
             self.tell("", "", EventBody::Gap);
         }
@@ -176,7 +177,6 @@ impl<L: Link, W> Directory<L, W> {
         let mut used: Vec<HashSet<u16>> = vec![HashSet::new(); has];
         for (name, record) in state.conferences {
             let name: Arc<str> = Arc::from(name);
-            let phase = record.phase;
             let no_worker = |worker| RestoreError::Workers { had: worker + 1, has };
             for &(worker, index) in &record.parts {
                 let table = self.workers.get_mut(worker).ok_or(no_worker(worker))?;
@@ -188,7 +188,6 @@ impl<L: Link, W> Directory<L, W> {
                     || Some(Arc::clone(&name)),
                 )?;
                 table.conferences += 1;
-                table.load(phase, CONFERENCE_LOAD);
             }
             for (endpoint, record) in &record.endpoints {
                 let worker = record.worker;
@@ -201,7 +200,6 @@ impl<L: Link, W> Directory<L, W> {
                     || Place::Used(Arc::clone(&name), Arc::from(endpoint.as_str())),
                 )?;
                 table.endpoints += 1;
-                table.load(phase, 1);
                 self.endpoints += 1;
                 self.ssrcs.insert(record.ssrc);
                 let number = u32::from(record.port);
@@ -330,6 +328,7 @@ impl EndpointRecord {
             presence: _,
             media,
             srtp,
+            trunk,
             muted,
             deaf,
             held,
@@ -349,6 +348,7 @@ impl EndpointRecord {
             created_tick: *created_tick,
             media: media.as_ref().and_then(|media| serde_json::to_string(media).ok()),
             srtp: *srtp,
+            trunk: *trunk,
             muted: *muted,
             deaf: *deaf,
             held: *held,
@@ -375,6 +375,7 @@ impl EndpointRecord {
                 .transpose()
                 .map_err(|error| RestoreError::Media(error.to_string()))?,
             srtp: self.srtp,
+            trunk: self.trunk,
             muted: self.muted,
             deaf: self.deaf,
             held: self.held,

@@ -196,10 +196,7 @@ impl Rig {
                 table.endpoint_at.len()
             );
             assert!(table.endpoint_at.iter().all(|place| *place == Place::Free));
-            assert_eq!(
-                (table.phases, table.conferences, table.endpoints),
-                ([0; 20], 0, 0)
-            );
+            assert_eq!((table.conferences, table.endpoints), (0, 0));
             let stats = table.link.stats().read();
             assert_eq!((stats.worker.conferences, stats.worker.endpoints), (0, 0));
         }
@@ -230,6 +227,7 @@ fn endpoint(conference: &str, name: &str, command: &str, media: Option<Media>) -
         Body::CreateEndpoint(CreateEndpoint {
             command: command.to_owned(),
             media,
+            trunk: false,
         }),
     )
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mixer_control::reply::Problem;
-use mixer_engine::command::Command;
+use mixer_engine::command::{Command, EndpointIndex};
 use mixer_engine::packet::FlowId;
 use mixer_engine::time::Timestamp;
 
-use super::entries::{Action, Presence};
+use super::entries::{Action, Presence, SNAPSHOT_PAGE};
 use super::{Directory, Link};
 use crate::control::rings::IoChange;
 use crate::limits;
@@ -99,17 +99,26 @@ impl<L: Link, W> Directory<L, W> {
                 return;
             };
             let due = table.snapshot_due <= now && (table.endpoints > 0 || table.lost_events);
-            if !due || !table.alive || table.link.end().room() <= RING_RESERVE {
+            if !(due || table.snapshot_from.is_some())
+                || !table.alive
+                || table.link.end().room() <= RING_RESERVE
+            {
                 continue;
             }
-            let Some(mut buffer) = table.snapshot.take() else {
+            let Some(buffer) = table.snapshot.take() else {
                 continue;
             };
-            table.snapshot_due = now.after(SNAPSHOT_PERIOD);
-            buffer.clear();
-            buffer.reserve(table.endpoints as usize + 64);
+            let from = table.snapshot_from.unwrap_or_else(|| {
+                table.snapshot_due = now.after(SNAPSHOT_PERIOD);
+                table.gap_follows |= std::mem::take(&mut table.lost_events);
+                table.page_from(0).unwrap_or(0)
+            });
+            table.snapshot_from = Some(from);
             let nobody: Arc<str> = Arc::from("");
-            let command = Command::Snapshot(buffer);
+            let command = Command::Snapshot {
+                from: EndpointIndex(from),
+                buffer,
+            };
             let sent = self.send(
                 worker,
                 (&nobody, &nobody),
@@ -121,7 +130,7 @@ impl<L: Link, W> Directory<L, W> {
             if sent.is_err() {
                 // The buffer went with the request.
                 if let Some(table) = self.workers.get_mut(worker) {
-                    table.snapshot = Some(Box::default());
+                    table.snapshot = Some(Box::new(Vec::with_capacity(SNAPSHOT_PAGE as usize)));
                 }
             }
         }

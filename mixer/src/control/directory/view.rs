@@ -62,6 +62,7 @@ impl<L: Link, W> Directory<L, W> {
                 ssrc: endpoint.ssrc,
                 media: endpoint.media.clone(),
                 srtp: endpoint.srtp,
+                trunk: endpoint.trunk,
                 muted: endpoint.muted,
                 deaf: endpoint.deaf,
                 held: endpoint.held,

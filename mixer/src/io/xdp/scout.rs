@@ -76,7 +76,7 @@ impl Scout {
             .spawn(move || {
                 while !stopped.load(Ordering::Acquire) {
                     rounds.go(clock.now());
-                    pause_thread(ROUND);
+                    std::thread::park_timeout(ROUND);
                 }
                 rounds.device
             })?;
@@ -90,8 +90,15 @@ impl Scout {
     /// Ends the scout and gives back the interface, still in service; `None` when it had panicked.
     #[must_use]
     pub fn finish(mut self) -> Option<Device> {
+        self.end()?.join().ok()
+    }
+
+    /// Tells the thread to end, also in the middle of its pause.
+    fn end(&mut self) -> Option<JoinHandle<Device>> {
         self.stop.store(true, Ordering::Release);
-        self.thread.take()?.join().ok()
+        let thread = self.thread.take()?;
+        thread.thread().unpark();
+        Some(thread)
     }
 
     /// What was counted.
@@ -103,8 +110,7 @@ impl Scout {
 
 impl Drop for Scout {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take()
+        if let Some(thread) = self.end()
             && thread.join().is_err()
         {
             tracing::error!("the scout had panicked");
@@ -269,11 +275,6 @@ impl Rounds {
         }
         Ok(())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the scout's pause between two rounds")]
-fn pause_thread(pause: Duration) {
-    std::thread::sleep(pause);
 }
 
 /// Time between two rounds: what an errand may take.

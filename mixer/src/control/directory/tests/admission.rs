@@ -59,7 +59,7 @@ impl Busy {
         for end in &mut self.ends {
             while let Ok(request) = end.requests.pop() {
                 let mut retired = None;
-                if let Command::Snapshot(buffer) = request.command {
+                if let Command::Snapshot { buffer, .. } = request.command {
                     retired = Some(Retired::Snapshot(buffer));
                 }
                 let result = Ok(());

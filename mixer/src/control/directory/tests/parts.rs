@@ -69,6 +69,69 @@ fn newcomers_go_where_there_is_room_and_leave_it_again() {
     rig.assert_empty();
 }
 
+fn trunk(name: &str, command: &str) -> Call {
+    let body = CreateEndpoint {
+        command: command.to_owned(),
+        media: None,
+        trunk: true,
+    };
+    call("c", name, Body::CreateEndpoint(body))
+}
+
+#[test]
+fn trunks_stay_on_the_worker_on_which_the_conference_began() {
+    let mut rig = rig(2);
+    rig.say(&trunk("t0", "t0")).unwrap();
+    for number in 0..3 {
+        add(&mut rig, number).unwrap();
+    }
+    assert_eq!(workers_of(&rig), [0, 0, 1, 0]);
+    // There is a place for others, and none for a trunk.
+    let problem = rig.say(&trunk("t1", "t1")).unwrap_err();
+    assert_eq!((problem.kind, problem.status), (ProblemKind::NoHeadroom, 503));
+    assert!(problem.detail.starts_with("trunk: "), "{problem}");
+    add(&mut rig, 3).unwrap();
+    rig.say(&delete_endpoint("c", "e0", "leave")).unwrap();
+    rig.say(&trunk("t1", "t1")).unwrap();
+    assert_eq!(workers_of(&rig), [0, 1, 1, 0, 0]);
+    // What is a trunk stays one, and is told.
+    rig.say(&trunk("t0", "again")).unwrap();
+    let leg = |name: &str, command| endpoint("c", name, command, None);
+    assert_eq!(rig.kind(&leg("t0", "as-a-leg")), ProblemKind::Conflict);
+    rig.say(&leg("e9", "leg")).unwrap();
+    assert_eq!(rig.kind(&trunk("e9", "as-a-trunk")), ProblemKind::Conflict);
+    let trunks = |directory: &Tested| -> Vec<String> {
+        let all = directory.state("i").conferences.remove(0).endpoints;
+        let trunks = all.into_iter().filter(|one| one.trunk);
+        trunks.map(|one| one.endpoint).collect()
+    };
+    assert_eq!(trunks(&rig.directory), ["t0", "t1"]);
+    let bytes = rmp_serde::to_vec_named(&rig.directory.export_state()).unwrap();
+    let few = Setup {
+        worker_endpoints_max: 3,
+        ..setup()
+    };
+    let mut new = Rig::over(few, &BLOCKS[..2]);
+    let state = rmp_serde::from_slice::<DirectoryState>(&bytes).unwrap();
+    new.directory.import_state(state).unwrap();
+    assert_eq!(trunks(&new.directory), ["t0", "t1"]);
+}
+
+#[test]
+fn a_trunk_finds_no_port_where_others_go_to_another_worker() {
+    let narrow = PortBlock {
+        first: 20_000,
+        last: 20_003,
+    };
+    let mut rig = Rig::over(setup(), &[narrow, BLOCKS[1]]);
+    rig.say(&conference("c", "me", "c")).unwrap();
+    for number in 0..8 {
+        add(&mut rig, number).unwrap();
+    }
+    assert!(workers_of(&rig).contains(&1));
+    assert_eq!(rig.kind(&trunk("t", "t")), ProblemKind::NoPorts);
+}
+
 #[test]
 fn every_command_reaches_the_worker_that_has_the_endpoint() {
     let mut rig = rig(2);
@@ -163,7 +226,7 @@ fn parts_go_through_bytes() {
         let sorted = |free: &[u32]| free.iter().copied().collect::<BTreeSet<_>>();
         assert_eq!(sorted(&new.free_conferences), sorted(&old.free_conferences));
         assert_eq!(sorted(&new.free_endpoints), sorted(&old.free_endpoints));
-        assert_eq!((new.phases, new.endpoints), (old.phases, old.endpoints));
+        assert_eq!(new.endpoints, old.endpoints);
     }
     assert!(
         Rig::over(few, &BLOCKS[..1])

@@ -39,7 +39,7 @@ impl Puppet {
         while let Ok(request) = end.requests.pop() {
             let result = result(&request.command);
             let mut retired = None;
-            if let Command::Snapshot(buffer) = request.command {
+            if let Command::Snapshot { buffer, .. } = request.command {
                 retired = Some(Retired::Snapshot(buffer));
             }
             let outcome = Outcome { result, retired };
@@ -76,6 +76,7 @@ impl Puppet {
             timestamp: 0,
             media: None,
             slots: 16,
+            trunk: false,
         };
         let retired = Retired::Endpoint(mixer_engine::engine::Endpoint::new(setup));
         self.tell(FromWorker::Retired {
@@ -168,6 +169,53 @@ fn lost_events_end_in_a_gap_after_the_next_snapshot() {
 }
 
 #[test]
+fn a_snapshot_comes_in_pages_without_empty_ones_and_the_gap_follows_the_last() {
+    let mut puppet = Puppet::new();
+    for number in 2..ENDPOINTS {
+        let command = format!("e{number}");
+        let call = endpoint("c", &command, &command, None);
+        puppet.directory.call(puppet.now, &call, 1);
+        puppet.serve(|_| Ok(()));
+    }
+    let gaps = |puppet: &Puppet| {
+        let told = told(&puppet.events);
+        told.iter().filter(|event| event.body == EventBody::Gap).count()
+    };
+    for (removed, pages) in [(2..2, vec![0, 256]), (2..300, vec![256])] {
+        for number in removed {
+            let call = delete_endpoint("c", &format!("e{number}"), &format!("r{number}"));
+            puppet.directory.call(puppet.now, &call, 1);
+            puppet.serve(|_| Ok(()));
+        }
+        for name in ["a", "b"].iter().filter(|_| pages.len() == 1) {
+            let call = delete_endpoint("c", name, &format!("r{name}"));
+            puppet.directory.call(puppet.now, &call, 1);
+            puppet.serve(|_| Ok(()));
+        }
+        // Whatever is under way ends first.
+        while puppet.directory.workers[0].snapshot_from.is_some() {
+            puppet.serve(|_| Ok(()));
+        }
+        let before = gaps(&puppet);
+        puppet.now = puppet.now.after(Duration::from_secs(1));
+        puppet.tell(FromWorker::EventsLost(1));
+        for from in pages {
+            assert_eq!(gaps(&puppet), before);
+            let asked = std::cell::Cell::new(None);
+            puppet.serve(|command| {
+                if let Command::Snapshot { from, buffer } = command {
+                    assert_eq!(buffer.capacity(), 256);
+                    asked.set(Some(from.0));
+                }
+                Ok(())
+            });
+            assert_eq!(asked.get(), Some(from));
+        }
+        assert_eq!(gaps(&puppet), before + 1);
+    }
+}
+
+#[test]
 fn refusals_of_the_engine_become_problems_and_leave_no_trace() {
     let mut puppet = Puppet::new();
     let play = verb("c", "a", "10", EndpointVerb::Play(tone("p", 1)));
@@ -187,7 +235,7 @@ fn refusals_of_the_engine_become_problems_and_leave_no_trace() {
     for (call, refusal, kind) in cases {
         puppet.directory.call(puppet.now, &call, 1);
         puppet.serve(|command| {
-            if matches!(command, Command::Snapshot(_)) {
+            if matches!(command, Command::Snapshot { .. }) {
                 Ok(())
             } else {
                 Err(refusal)
