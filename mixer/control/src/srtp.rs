@@ -51,7 +51,8 @@ impl SrtpSuite {
 }
 
 /// Keys of SRTP, both ways. The same keys for an unchanged `remote` go on where they are; for a new `remote` or under a new
-/// key the stream begins at a roll-over counter of 0 (RFC 4568 7.1.4). What the endpoint sends under its former key
+/// key the stream begins at a roll-over counter of 0 (RFC 4568 7.1.4). A change may be taken back with the keys before it; older ones
+/// must not be used again. What the endpoint sends under its former key
 /// is taken until its first packet under the new one. Never told back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -104,9 +104,11 @@ pub(crate) struct Sender {
     waiting: Box<Waiting>,
 }
 
-/// Encoded samples that wait for their packet to fill.
+/// Encoded samples that wait for their packet to fill, and what else is seldom needed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Waiting {
+    /// Keys before those in use.
+    former: Option<Box<Sending>>,
     csrc: CsrcList,
     #[serde(with = "packed::bytes")]
     payload: [u8; PENDING_BYTES],
@@ -132,6 +134,7 @@ impl Sender {
             sent: 0,
             keys: None,
             waiting: Box::new(Waiting {
+                former: None,
                 csrc: CsrcList::default(),
                 payload: [0; PENDING_BYTES],
             }),
@@ -164,12 +167,23 @@ impl Sender {
     }
 
     /// Protects packets under these keys from the next one on, or not at all. The same key goes on, whatever else has
-    /// changed: sequence numbers go on as well, and no packet index may come twice under one key. Gives back what
-    /// is worn out.
+    /// changed, and so does the one before it: sequence numbers go on as well, and no packet index may come twice
+    /// under one key. Gives back what is worn out.
     pub(crate) fn set_keys(&mut self, keys: Option<Box<Sending>>) -> Option<Box<Sending>> {
-        match (&self.keys, &keys) {
-            (Some(old), Some(new)) if old.has_key_of(new) => keys,
-            _ => std::mem::replace(&mut self.keys, keys),
+        let former = &mut self.waiting.former;
+        let is_key_of = |known: &Option<Box<Sending>>| match (known, &keys) {
+            (Some(known), Some(new)) => known.has_key_of(new),
+            _ => false,
+        };
+        if is_key_of(&self.keys) {
+            keys
+        } else if is_key_of(former) {
+            // A change of the call was taken back.
+            std::mem::swap(&mut self.keys, former);
+            keys
+        } else {
+            let worn = std::mem::replace(&mut self.keys, keys)?;
+            former.replace(worn)
         }
     }
 
@@ -301,7 +315,7 @@ impl Sender {
     fn emit_waiting(&mut self, tail: &[u8], sink: &mut impl PacketSink, counters: &mut Counters) {
         let length = usize::from(self.pending_units) * usize::from(self.format.unit_bytes);
         self.pending_units = 0;
-        let Waiting { csrc, payload } = &*self.waiting;
+        let Waiting { csrc, payload, .. } = &*self.waiting;
         // Copies, so that the stream's state can be written while they are read; this path is not
         // the usual 20 ms.
         let (csrc, payload) = (*csrc, *payload);
@@ -355,13 +369,17 @@ impl Sender {
             counters.drop_packet(DropReason::NoSendBuffer);
         }
         self.sequence = self.sequence.wrapping_add(1);
-        if self.sequence == 0
-            && let Some(keys) = &mut self.keys
-        {
-            keys.roll_over();
+        if self.sequence == 0 {
+            self.roll_over();
         }
         self.timestamp = self.timestamp.wrapping_add(samples(units));
         self.gap = false;
+    }
+
+    #[cold]
+    fn roll_over(&mut self) {
+        let keys = [&mut self.keys, &mut self.waiting.former];
+        keys.into_iter().flatten().for_each(|keys| keys.roll_over());
     }
 }
 

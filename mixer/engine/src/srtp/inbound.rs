@@ -31,25 +31,31 @@ impl Inbound {
     }
 
     /// Follows new keys and gives back what is worn out. The same key from a peer that has `stayed` where it was goes on
-    /// as it is, and the new context is what is worn out (RFC 4568 7.1.4). Without keys nothing is expected
-    /// under the old ones any more.
+    /// as it is, and the new context is what is worn out (RFC 4568 7.1.4). So does the key before it, wherever the peer
+    /// is. Without keys nothing is expected under the old ones any more.
     pub fn follow(&mut self, keys: Option<Box<Receiving>>, stayed: bool) -> [Option<Box<Receiving>>; 2] {
         let Some(keys) = keys else {
             return [self.current.take(), self.former.take()];
         };
-        match self.current.take() {
-            Some(current) if stayed && current.has_key_of(&keys) => {
-                self.current = Some(current);
+        match (self.current.take(), self.former.take()) {
+            (Some(current), former) if stayed && current.has_key_of(&keys) => {
+                (self.current, self.former) = (Some(current), former);
+                [Some(keys), None]
+            }
+            // A change of the call was taken back; what came under its keys before is not forgotten.
+            (current, Some(mut former)) if former.has_key_of(&keys) => {
+                former.doubt();
+                (self.current, self.former) = (Some(former), current);
                 [Some(keys), None]
             }
             // Nothing came under the last ones: those before them are still what the peer may use.
-            Some(current) if !current.is_proven() && self.former.is_some() => {
-                self.current = Some(keys);
+            (Some(current), Some(former)) if !current.is_proven() => {
+                (self.current, self.former) = (Some(keys), Some(former));
                 [Some(current), None]
             }
-            current => {
-                self.current = Some(keys);
-                [std::mem::replace(&mut self.former, current), None]
+            (current, former) => {
+                (self.current, self.former) = (Some(keys), current);
+                [former, None]
             }
         }
     }
@@ -76,10 +82,12 @@ impl Inbound {
     ) -> Result<usize, UnprotectError> {
         let current = self.current.as_mut().ok_or(UnprotectError::NotAuthentic)?;
         match (unprotect(current), &mut self.former) {
-            (Err(UnprotectError::NotAuthentic | UnprotectError::Short), Some(former))
-                if !current.is_proven() =>
-            {
-                unprotect(former)
+            // What either has seen is a replay.
+            (Err(error), Some(former)) if !current.is_proven() => {
+                unprotect(former).map_err(|other| match other {
+                    UnprotectError::Replayed => other,
+                    UnprotectError::Short | UnprotectError::NotAuthentic => error,
+                })
             }
             (result, _) => result,
         }

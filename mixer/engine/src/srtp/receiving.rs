@@ -17,7 +17,7 @@ pub struct Receiving {
     pub(super) key: MasterKey,
     streams: Streams,
     rtcp_streams: Streams,
-    /// Some packet was authentic.
+    /// Some packet was authentic since the key was chosen.
     proven: bool,
     rtp: Transform,
     pub(super) rtcp: Transform,
@@ -83,10 +83,15 @@ impl Receiving {
         self.key == other.key
     }
 
-    /// Whether a packet under this key was authentic.
+    /// Whether a packet under this key was authentic since it was chosen.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proven
+    }
+
+    /// The key is chosen again, in the place of another one.
+    pub(super) fn doubt(&mut self) {
+        self.proven = false;
     }
 
     /// Checks an SRTP packet (RFC 3711 3.3) and decrypts it in place; its length as RTP.

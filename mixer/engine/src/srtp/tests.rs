@@ -260,6 +260,15 @@ fn old_keys_hold_until_the_new_ones_are_proven() {
         let worn = inbound.follow(receiving(new, 9), false);
         assert!(worn[0].as_ref().is_some_and(|keys| keys.key == key(old, 1)));
         assert!(take(&mut inbound, &new_sender, 4));
+        // A change that is taken back: what came is known still, and the keys between hold until the peer is back.
+        assert!(inbound.follow(receiving(old, 5), true)[0].is_some());
+        let between = Sending::new(key(old, 5));
+        assert!(take(&mut inbound, &between, 1));
+        assert!(inbound.follow(receiving(new, 9), true)[0].is_some());
+        assert!(take(&mut inbound, &between, 2));
+        assert!(!take(&mut inbound, &new_sender, 4));
+        assert!(take(&mut inbound, &new_sender, 5));
+        assert!(!take(&mut inbound, &between, 3), "they are over");
         // Plain from now on: everything comes back.
         assert!(inbound.follow(None, true).iter().all(Option::is_some));
         assert!(!inbound.is_on());
