@@ -369,7 +369,7 @@ impl<Io: PacketIo> Worker<Io> {
                 self.count(Change::ConferenceRemoved);
                 None
             }
-            Retired::Share(_) | Retired::Media(_) | Retired::Snapshot(_) => None,
+            Retired::Share(_) | Retired::Media(..) | Retired::Snapshot(_) => None,
         };
         FromWorker::Retired {
             at,
@@ -465,7 +465,7 @@ fn refuse(command: Command) -> Outcome {
         Command::AddConference { conference, .. } => Some(Retired::Conference(conference)),
         Command::Share { share, .. } => Some(Retired::Share(share)),
         Command::AddEndpoint { endpoint, .. } => Some(Retired::Endpoint(endpoint)),
-        Command::SetMedia { media, .. } => Some(Retired::Media(media)),
+        Command::SetMedia { media, srtp, .. } => Some(Retired::Media(media, srtp.into())),
         Command::Snapshot { buffer, .. } => Some(Retired::Snapshot(buffer)),
         _ => None,
     };

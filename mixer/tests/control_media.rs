@@ -5,8 +5,12 @@
 #[allow(dead_code, reason = "shared with other test programs, which need other parts")]
 mod control;
 
+use std::net::SocketAddr;
+
 use control::phones::{ALL, LOUD, Phones, TONES, hears, hears_not, matrix, three_phones};
 use control::{Mixer, eventually, media};
+use mixer_control::srtp::SrtpKey;
+use mixer_engine::srtp::{MasterKey, Suite};
 use serde_json::{Value, json};
 
 #[test]
@@ -91,6 +95,82 @@ fn the_state_tells_what_is() {
     mixer.done("DELETE", "/v1/conferences/c", Value::Null);
     mixer.done("DELETE", "/v1/conferences/empty", Value::Null);
     mixer.assert_empty();
+}
+
+/// Keys for the link and for a phone: what the phone sends, what it hears.
+fn keys(suite: Suite, name: &str) -> (Value, [MasterKey; 2]) {
+    let bytes = [17u8, 91].map(|byte| vec![byte; suite.key_bytes() + suite.salt_bytes()]);
+    let [receive, send] = [0, 1].map(|way| SrtpKey::of_bytes(&bytes[way]));
+    let link = json!({"suite": name, "receive_key": receive, "send_key": send});
+    (
+        link,
+        [0, 1].map(|way| MasterKey::new(suite, &bytes[way]).unwrap()),
+    )
+}
+
+#[test]
+fn legs_with_srtp_hear_and_are_heard_and_their_keys_are_not_told() {
+    let mixer = Mixer::start();
+    let phones = Phones::new(3);
+    mixer.conference("c");
+    // One has keys from the start, one gets them later, one is plain.
+    let (link, [send, receive]) = keys(Suite::AesCm256HmacSha1Tag80, "AES_256_CM_HMAC_SHA1_80");
+    let mut secure = media(phones.port(0));
+    secure["srtp"] = link;
+    let path = "/v1/conferences/c/endpoints/a";
+    let created = mixer.done("PUT", path, json!({"media": secure}));
+    phones.connect(
+        0,
+        created["local"]
+            .as_str()
+            .unwrap()
+            .parse::<SocketAddr>()
+            .unwrap()
+            .port(),
+    );
+    phones.secure(0, send, receive);
+    for (phone, name) in [(1, "b"), (2, "c")] {
+        phones.connect(phone, mixer.endpoint("c", name, phones.port(phone)));
+    }
+    (0..3).for_each(|phone| phones.talk(phone, Some(TONES[phone])));
+    matrix(&phones, "one is secure", ALL);
+    let (link, [send, receive]) = keys(Suite::AeadAes128Gcm, "AEAD_AES_128_GCM");
+    let mut secure = media(phones.port(1));
+    secure["srtp"] = link;
+    mixer.done(
+        "PUT",
+        "/v1/conferences/c/endpoints/b/media",
+        json!({"media": secure}),
+    );
+    phones.secure(1, send, receive);
+    matrix(&phones, "two are secure", ALL);
+
+    let told = mixer.state().to_string();
+    // Base64 of 17 and of 91, again and again.
+    assert!(!told.contains("ERERERER") && !told.contains("W1tbW1tb"), "{told}");
+    let endpoints = &mixer.state()["conferences"][0]["endpoints"];
+    assert_eq!(endpoints[0]["srtp"], "AES_256_CM_HMAC_SHA1_80");
+    assert_eq!(endpoints[1]["srtp"], "AEAD_AES_128_GCM");
+    assert_eq!(endpoints[1]["media"], media(phones.port(1)));
+    assert_eq!(endpoints[2].get("srtp"), None);
+    assert!(
+        mixer
+            .metrics()
+            .contains("mixminus_srtp_endpoints{suite=\"AEAD_AES_128_GCM\"} 1\n")
+    );
+    // Plain RTP to a secure leg.
+    phones.send_raw(1, &[0x80; 180]);
+    eventually("it is counted", || {
+        let page = mixer.metrics();
+        let reason = "mixminus_rtp_dropped_total{reason=\"srtp_auth\"} ";
+        let count = page.lines().find_map(|line| line.strip_prefix(reason));
+        count.is_some_and(|count| count != "0")
+    });
+    let mut bad = secure;
+    bad["srtp"]["send_key"] = json!("AAAA");
+    let path = "/v1/conferences/c/endpoints/b/media";
+    assert_eq!(mixer.refused("PUT", path, json!({"media": bad})).1, "invalid");
+    matrix(&phones, "all is as before", ALL);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup,
 use mixer_engine::event::{Event, EventKind};
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
 use mixer_engine::packet::FlowId;
+use mixer_engine::srtp::{MasterKey, OVERHEAD_MAX, Sending, Srtp, Suite};
 use mixer_engine::time::Slot;
 use mixer_engine::wire::rtp::RtpRepr;
 
@@ -92,6 +94,22 @@ fn plan(at: u32) -> MediaPlan {
     }
 }
 
+/// Legs with SRTP.
+fn is_secure(at: u32) -> bool {
+    at % 4 == 1
+}
+
+/// What the `at`th phone sends under.
+fn key(at: u32, generation: u8) -> MasterKey {
+    let suite = Suite::ALL[at as usize % 5];
+    let bytes = vec![generation + 1; suite.key_bytes() + suite.salt_bytes()];
+    MasterKey::new(suite, &bytes).unwrap()
+}
+
+fn srtp(at: u32, generation: u8) -> Srtp {
+    Srtp::new(key(at, generation), key(at, generation + 100))
+}
+
 /// What a run can be told apart by.
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
@@ -107,6 +125,8 @@ struct Run {
     engine: Engine,
     slot: u64,
     sequences: Vec<u16>,
+    /// Of phones with SRTP.
+    keys: BTreeMap<u32, Sending>,
     events: Vec<(u64, Event)>,
 }
 
@@ -129,6 +149,10 @@ impl Run {
             engine: Engine::new(LIMITS),
             slot: 0,
             sequences: (0..legs).map(|at| 65_500 - u16::try_from(at).unwrap()).collect(),
+            keys: (0..legs)
+                .filter(|at| is_secure(*at))
+                .map(|at| (at, Sending::new(key(at, 0))))
+                .collect(),
             events: Vec::new(),
         };
         for at in 0..3 {
@@ -154,7 +178,7 @@ impl Run {
         self.io
             .open_flow(FlowId(at), local(at), SimPrepared(local(at)))
             .unwrap();
-        let endpoint = Endpoint::new(EndpointSetup {
+        let setup = EndpointSetup {
             local_port: local(at).port(),
             ssrc: 0xA000_0000 + at,
             sequence: 65_400,
@@ -162,7 +186,12 @@ impl Run {
             media: Some(plan(at)),
             slots: if at.is_multiple_of(2) { 16 } else { 32 },
             trunk: at % 7 == 3,
-        });
+        };
+        let endpoint = if is_secure(at) {
+            Endpoint::with_srtp(setup, srtp(at, 0))
+        } else {
+            Endpoint::new(setup)
+        };
         let conference = ConferenceIndex(at % 3);
         let at = EndpointIndex(at);
         self.must(Command::AddEndpoint {
@@ -223,7 +252,15 @@ impl Run {
                     send_ptime_ms: 30,
                     ..plan(7)
                 });
-                drop(self.must(Command::SetMedia { at: end(7), media }));
+                let at = end(7);
+                drop(self.must(Command::SetMedia {
+                    at,
+                    media,
+                    srtp: None,
+                }));
+                // Its phone does not follow: what it sends under the old keys is still taken.
+                let (at, media, srtp) = (end(1), Box::new(plan(1)), Some(srtp(1, 7)));
+                drop(self.must(Command::SetMedia { at, media, srtp }));
             }
             _ => {}
         }
@@ -261,6 +298,15 @@ impl Run {
             } else {
                 let mut noise = Random::seeded(self.slot << 8 | u64::from(at));
                 packet.extend((0..160).map(|_| u8::try_from(noise.below(256)).unwrap()));
+            }
+            if let Some(keys) = self.keys.get_mut(&at) {
+                if header.sequence == 0 {
+                    keys.roll_over();
+                }
+                let length = packet.len();
+                packet.resize(length + OVERHEAD_MAX, 0);
+                let length = keys.protect(&mut packet, length).unwrap();
+                packet.truncate(length);
             }
             self.net.peer_send(phone(at), local(at), &packet);
         }

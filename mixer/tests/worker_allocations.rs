@@ -125,7 +125,11 @@ fn commands(stage: &mut Stage, at: u32) {
         centibel: -300,
     });
     let media = Box::new(stage::media(stage::address(at)));
-    stage.command(Command::SetMedia { at: endpoint, media });
+    stage.command(Command::SetMedia {
+        at: endpoint,
+        media,
+        srtp: None,
+    });
     stage.command(Command::PlayToEndpoint {
         at: endpoint,
         play: Play {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signaling_core::input::Input;
+use signaling_core::srtp::{KeySeed, SrtpPolicies};
 use signaling_core::{Core, CoreConfig};
 use tokio::sync::{mpsc, watch};
 
@@ -99,7 +100,10 @@ pub async fn run(config: Config, wait_mixer: Duration, metrics: Arc<Metrics>) ->
     let admin_face = Admin::new(&config, asks, Arc::clone(&metrics), clock);
     let http_task = tokio::spawn(admin_face.serve(http, stopped.clone()));
 
-    let seed = random_bytes::<32>()?;
+    let seeds = Seeds {
+        ids: random_bytes::<32>()?,
+        keys: KeySeed(random_bytes::<32>()?),
+    };
     let run = format!("{:08x}", u32::from_le_bytes(random_bytes::<4>()?));
     let greeted = tokio::select! {
         greeted = mixer_link::greet(&config.mixers, &config.node.name, &run, wait_mixer, &metrics) => greeted?,
@@ -107,7 +111,7 @@ pub async fn run(config: Config, wait_mixer: Duration, metrics: Arc<Metrics>) ->
     };
     tracing::info!(%address, "operator HTTP is open");
     let (store, store_task) = WriteBehind::start(store, &contents, Arc::clone(&metrics), stopped.clone());
-    let core = restored_core(&config, seed, clock, contents, &greeted);
+    let core = restored_core(&config, seeds, clock, contents, &greeted);
     let (mixer_inputs, mixers) = mpsc::channel(QUEUE_MIXERS);
     let link = greeted.start(&mixer_inputs);
     for listener in bound.addresses() {
@@ -127,14 +131,14 @@ pub async fn run(config: Config, wait_mixer: Duration, metrics: Arc<Metrics>) ->
     driver.map_err(|error| ServerError::Internal(error.to_string()))
 }
 
+/// The system's randomness for a core: what becomes public, and what never may.
+struct Seeds {
+    ids: [u8; 32],
+    keys: KeySeed,
+}
+
 /// A core that knows what was found at start, before it sees any SIP.
-fn restored_core(
-    config: &Config,
-    seed: [u8; 32],
-    clock: Clock,
-    contents: Contents,
-    greeted: &Greeted,
-) -> Core {
+fn restored_core(config: &Config, seeds: Seeds, clock: Clock, contents: Contents, greeted: &Greeted) -> Core {
     let mut core = Core::new(CoreConfig {
         domain: config.sip.domain.clone(),
         trusted: network_pairs(&config.sip.trusted),
@@ -143,7 +147,13 @@ fn restored_core(
         owner: config.node.name.clone(),
         learn_source: network_pairs(&config.sip.learn_source),
         calls_max: config.sip.calls_max,
-        seed,
+        srtp: SrtpPolicies {
+            default: config.sip.srtp,
+            off: network_pairs(&config.sip.srtp_off),
+            require: network_pairs(&config.sip.srtp_require),
+        },
+        seed: seeds.ids,
+        key_seed: seeds.keys,
     });
     core.handle(clock.now(), Input::Wall(clock.wall()));
     for (mixer, instance) in greeted.instances() {

@@ -6,6 +6,7 @@ pub mod leg;
 pub mod receiver;
 pub mod report;
 mod run;
+pub mod secure;
 pub mod stage;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mixer::config::BackendChoice;
 use mixer::placement::PortBlock;
+use signaling_core::srtp::SrtpSuite;
 
 use crate::napi::NapiError;
 use crate::open::{OpenError, backend, ports};
@@ -48,6 +50,9 @@ pub struct Options {
     /// Codec offered: pcmu or pcma
     #[arg(long, default_value = "pcmu", value_parser = law)]
     pub codec: Law,
+    /// SRTP of this suite, with keys in SDP: AES_CM_128_HMAC_SHA1_80, AEAD_AES_128_GCM, ...
+    #[arg(long, value_parser = secure::suite)]
+    pub srtp: Option<SrtpSuite>,
     /// SIP over one TCP connection instead of UDP
     #[arg(long)]
     pub tcp: bool,

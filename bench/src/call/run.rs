@@ -18,6 +18,7 @@ use super::judge::{Heard, judge};
 use super::leg::{Sender, Source};
 use super::receiver::{PacketStats, Receiver, Recording};
 use super::report::{LegCost, Pacing, Report, ServerTotal};
+use super::secure::Keys;
 use super::stage::{CallState, Leg, Stage};
 use super::{CallError, Options};
 use crate::napi::{Napi, NapiError};
@@ -254,6 +255,7 @@ fn raise<Io: PacketIo>(
             local,
             sender: Sender::new(law.payload_type(), law.silence(), source.clone(), &mut seed),
             receiver: Receiver::new(law.payload_type(), frames),
+            keys: options.srtp.map(|suite| Keys::new(suite, &mut seed)),
             call: CallState::Waiting,
         })
         .collect();

@@ -12,6 +12,7 @@ use mixer_engine::time::Timestamp;
 use super::delay::Delays;
 use super::leg::Sender;
 use super::receiver::Receiver;
+use super::secure::Keys;
 use crate::sip::uac::{Happening, Uac};
 use crate::sip::wire::Wire;
 use crate::sound::g711::Law;
@@ -27,6 +28,8 @@ pub struct Leg {
     pub sender: Sender,
     /// What it receives.
     pub receiver: Receiver,
+    /// Keys, when it is SRTP.
+    pub keys: Option<Keys>,
     /// How its call stands.
     pub call: CallState,
 }
@@ -149,7 +152,8 @@ impl<Io: PacketIo> Stage<Io> {
                 let leg = &mut self.legs[placed];
                 leg.call = CallState::Calling;
                 let focus = name(leg.conference);
-                self.uac.invite(now, placed, &focus, leg.local);
+                let crypto = leg.keys.as_ref().map(Keys::offer);
+                self.uac.invite(now, placed, &focus, leg.local, crypto);
                 placed += 1;
             }
         }
@@ -258,7 +262,13 @@ impl<Io: PacketIo> Stage<Io> {
                 return;
             };
             let index = index as usize;
-            let taken = legs[index].receiver.take(datagram.received_at, datagram.payload);
+            let Leg { receiver, keys, .. } = &mut legs[index];
+            let packet = match keys {
+                None => datagram.payload,
+                // Nothing that is RTP: it counts as unusable.
+                Some(keys) => keys.unprotect(datagram.payload).unwrap_or_default(),
+            };
+            let taken = receiver.take(datagram.received_at, packet);
             if listening
                 && let Some(frame) = taken
                 && frame
@@ -278,15 +288,31 @@ impl<Io: PacketIo> Stage<Io> {
                     Sound::Markers => self.delays.sending(index as usize, now),
                     Sound::Talk => true,
                 };
-                self.io
-                    .transmit(FlowId(index), |buffer| leg.sender.write(talking, buffer));
+                self.io.transmit(FlowId(index), |buffer| {
+                    let length = leg.sender.write(talking, buffer);
+                    match &mut leg.keys {
+                        None => length,
+                        Some(keys) => keys.protect(buffer, length),
+                    }
+                });
             }
         }
     }
 
     fn apply(&mut self, now: Timestamp, happening: Happening) {
         match happening {
-            Happening::Answered { leg, media, setup } => {
+            Happening::Answered {
+                leg,
+                media,
+                setup,
+                crypto,
+            } => {
+                let keys = self.legs[leg].keys.as_mut();
+                if let Some(Err(why)) = keys.map(|keys| keys.accept(crypto.as_deref())) {
+                    self.legs[leg].call = CallState::Failed(why);
+                    self.uac.bye(now, leg);
+                    return;
+                }
                 self.io
                     .set_remote(FlowId(u32::try_from(leg).unwrap_or(u32::MAX)), media);
                 self.legs[leg].sender.start(now);

@@ -4,16 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::sound::g711::Law;
 
-/// Our offer (RFC 4566, RFC 3264 5): one law and telephone-event, 20 ms.
+/// Our offer (RFC 4566, RFC 3264 5): one law and telephone-event, 20 ms; SRTP with the value of an `a=crypto` (RFC 4568).
 #[must_use]
-pub fn offer(session: u64, media: SocketAddr, law: Law) -> String {
+pub fn offer(session: u64, media: SocketAddr, law: Law, crypto: Option<&str>) -> String {
+    let proto = if crypto.is_some() { "RTP/SAVP" } else { "RTP/AVP" };
+    let crypto = crypto.map_or_else(String::new, |value| format!("a=crypto:{value}\r\n"));
     let family = if media.is_ipv4() { "IP4" } else { "IP6" };
     let (ip, port) = (media.ip(), media.port());
     let (payload_type, name) = (law.payload_type(), law.name());
     format!(
         "v=0\r\no=bench {session} 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
-         m=audio {port} RTP/AVP {payload_type} 101\r\na=rtpmap:{payload_type} {name}/8000\r\n\
-         a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=sendrecv\r\n"
+         m=audio {port} {proto} {payload_type} 101\r\na=rtpmap:{payload_type} {name}/8000\r\n\
+         a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n{crypto}a=ptime:20\r\na=sendrecv\r\n"
     )
 }
 
@@ -32,6 +34,14 @@ pub enum AnswerError {
     /// Our payload type is missing.
     #[error("answer without {0}")]
     OtherCodec(&'static str),
+}
+
+/// Value of the first `a=crypto` of a description.
+#[must_use]
+pub fn crypto(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix("a=crypto:"))?;
+    Some(value.trim_end().to_owned())
 }
 
 /// Where the answer wants our RTP.
@@ -81,9 +91,13 @@ mod tests {
     fn media_level_address_wins_and_our_own_offer_reads_back() {
         let media: SocketAddr = "10.1.2.3:4000".parse().unwrap();
         assert_eq!(
-            answer(offer(1, media, Law::Pcmu).as_bytes(), Law::Pcmu),
+            answer(offer(1, media, Law::Pcmu, None).as_bytes(), Law::Pcmu),
             Ok(media)
         );
+        let secure = offer(1, media, Law::Pcmu, Some("1 X inline:Y"));
+        assert!(secure.contains(" RTP/SAVP "));
+        assert_eq!(answer(secure.as_bytes(), Law::Pcmu), Ok(media));
+        assert_eq!(crypto(secure.as_bytes()).as_deref(), Some("1 X inline:Y"));
         let text = "v=0\nc=IN IP4 1.1.1.1\nm=audio 5002 RTP/AVP 8\nc=IN IP4 2.2.2.2\nm=video 0 RTP/AVP 99\n";
         assert_eq!(
             answer(text.as_bytes(), Law::Pcma),

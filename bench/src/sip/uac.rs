@@ -32,6 +32,8 @@ pub enum Happening {
         media: SocketAddr,
         /// From the INVITE to its 200.
         setup: Duration,
+        /// Value of `a=crypto`, if there is one.
+        crypto: Option<String>,
     },
     /// The call did not come up, or its BYE was refused.
     Failed {
@@ -117,15 +119,22 @@ impl Uac {
         }
     }
 
-    /// Places a call of `leg` to `focus`, offering RTP at `media`.
-    pub fn invite(&mut self, now: Timestamp, leg: usize, focus: &str, media: SocketAddr) {
+    /// Places a call of `leg` to `focus`, offering RTP at `media`, or SRTP with the value of an `a=crypto`.
+    pub fn invite(
+        &mut self,
+        now: Timestamp,
+        leg: usize,
+        focus: &str,
+        media: SocketAddr,
+        crypto: Option<&str>,
+    ) {
         let call_id = format!("{}@mixminus-bench", self.seed.token());
         let tag = self.seed.token();
         let mut dialog = self
             .ends
             .dialog(&format!("leg-{leg}"), focus, call_id.clone(), tag);
         dialog.cseq = 1;
-        let offer = sdp::offer(self.seed.bits() >> 16, media, self.law);
+        let offer = sdp::offer(self.seed.bits() >> 16, media, self.law, crypto);
         let branch = self.branch();
         let request = self.ends.request(&dialog, Method::Invite, &branch, Some(&offer));
         self.out.push_back(request.clone());
@@ -281,8 +290,12 @@ impl Uac {
         self.out.push_back(call.ack.clone());
         match sdp::answer(&response.body, law) {
             Ok(media) => {
-                let setup = now.since(call.began);
-                self.happened.push_back(Happening::Answered { leg, media, setup });
+                self.happened.push_back(Happening::Answered {
+                    leg,
+                    media,
+                    setup: now.since(call.began),
+                    crypto: sdp::crypto(&response.body),
+                });
             }
             Err(error) => {
                 self.happened.push_back(Happening::Failed {

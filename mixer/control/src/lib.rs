@@ -26,6 +26,7 @@ pub mod event;
 pub mod media;
 pub mod reply;
 pub mod request;
+pub mod srtp;
 pub mod state;
 
 /// Path prefix and version of the link.

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::srtp::Srtp;
+
 /// A codec the mixer can decode and encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,4 +86,23 @@ pub struct Media {
     pub telephone_event: Option<u8>,
     /// Source address rule.
     pub source: SourcePolicy,
+    /// Keys, when both ways are SRTP (RFC 3711); absent: plain RTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp: Option<Srtp>,
+}
+
+impl Media {
+    /// The same without keys, as it may be shown.
+    #[must_use]
+    pub fn without_keys(&self) -> Self {
+        Self {
+            remote: self.remote,
+            direction: self.direction,
+            send: self.send,
+            receive: self.receive.clone(),
+            telephone_event: self.telephone_event,
+            source: self.source.clone(),
+            srtp: None,
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::media::Media;
+use crate::srtp::SrtpSuite;
 
 /// Everything there is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +45,12 @@ pub struct EndpointState {
     pub local: SocketAddr,
     /// SSRC of what we send.
     pub ssrc: u32,
-    /// What was last asked for.
+    /// What was last asked for, without its keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<Media>,
+    /// Crypto suite of its SRTP; absent: plain RTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp: Option<SrtpSuite>,
     /// Whether it leads to another mixer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trunk: bool,

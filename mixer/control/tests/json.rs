@@ -10,6 +10,7 @@ use mixer_control::reply::{Done, EndpointCreated, Problem, ProblemKind};
 use mixer_control::request::{
     ConferenceCommand, CreateConference, CreateEndpoint, EndpointCommand, SetMedia, is_command_id, is_label,
 };
+use mixer_control::srtp::{SrtpKey, SrtpSuite};
 use mixer_control::state::State;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,9 +52,14 @@ fn requests() {
         r#"{"command":"cmd-2"}"#,
     );
     snapshot(&examples::create_trunk(), r#"{"command":"cmd-6","trunk":true}"#);
+    let media = MEDIA.strip_suffix('}').unwrap();
+    let zeros = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
+    let ones = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ==";
     snapshot(
         &examples::set_media(),
-        &format!(r#"{{"command":"cmd-3","media":{MEDIA}}}"#),
+        &format!(
+            r#"{{"command":"cmd-3","media":{media},"srtp":{{"suite":"AEAD_AES_128_GCM","receive_key":"{zeros}","send_key":"{ones}"}}}}}}"#
+        ),
     );
     let endpoint = [
         r#"{"command":"cmd-4","verb":"mute","on":true}"#,
@@ -123,7 +129,7 @@ fn state() {
             r#"{{"instance":"1601af36aa3064303b2d11644a73f75d","event_seq":42,"conferences":["#,
             r#"{{"conference":"conf-7","owner":"signaling-1","worker":0,"locked":false,"talkers":4,"endpoints":["#,
             r#"{{"endpoint":"ep-1","local":"192.0.2.1:20480","ssrc":2018051091,"media":{},"#,
-            r#""muted":false,"deaf":false,"held":false,"gain_centibel":0,"active":true,"talking":false,"mixed":true,"#,
+            r#""srtp":"AEAD_AES_128_GCM","muted":false,"deaf":false,"held":false,"gain_centibel":0,"active":true,"talking":false,"mixed":true,"#,
             r#""stats":{{"received":1500,"sent":1502,"concealed":3,"late":1,"duplicate":0,"lost":2,"#,
             r#""bad_source":0,"playout_delay_us":21500}}}}]}}]}}"#
         ),
@@ -133,6 +139,28 @@ fn state() {
     let mut state = examples::state();
     state.conferences[0].endpoints[0].trunk = true;
     snapshot::<State>(&state, &json.replace(r#""muted""#, r#""trunk":true,"muted""#));
+}
+
+#[test]
+fn suites_have_their_names_and_keys_are_not_printed() {
+    for suite in SrtpSuite::ALL {
+        snapshot(&suite, &format!("{:?}", suite.name()));
+    }
+    let media = examples::set_media();
+    let printed = format!("{media:?}");
+    assert!(printed.contains("AeadAes128Gcm") && !printed.contains("AAAA") && !printed.contains("AQEB"));
+    assert_eq!(media.media.without_keys().srtp, None);
+    let key = |text: &str| serde_json::from_str::<SrtpKey>(&format!("{text:?}")).unwrap();
+    assert_eq!(key("AQEB").bytes().as_deref(), Some(&vec![1, 1, 1]));
+    // Padding may be missing.
+    assert_eq!(key("AQE").bytes(), key("AQE=").bytes());
+    for bad in ["AQ!B", "AQEBA", "A-_B", "AQ=B"] {
+        assert_eq!(key(bad).bytes(), None, "{bad}");
+    }
+    refused::<Media>(
+        &MEDIA.replace(r#""source""#, r#""srtp":{"suite":"NULL"},"source""#),
+        "NULL",
+    );
 }
 
 #[test]

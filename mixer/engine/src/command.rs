@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::share::Share;
 use crate::engine::{Conference, EndpointBox};
 use crate::media::MediaPlan;
+use crate::srtp::{Srtp, WornKeys};
 
 /// Place of a conference in its engine's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,6 +64,8 @@ pub enum Command {
         at: EndpointIndex,
         /// The complete new description.
         media: Box<MediaPlan>,
+        /// Built by control; none for plain RTP. Keys in use go on, and these come back.
+        srtp: Option<Srtp>,
     },
     /// Its audio is (not) mixed.
     Mute {
@@ -194,8 +197,8 @@ pub enum Retired {
     Share(Box<Share>),
     /// An endpoint.
     Endpoint(EndpointBox),
-    /// A media description that was copied in, or refused.
-    Media(Box<MediaPlan>),
+    /// A media description that was copied in, or refused, and the keys that it has replaced.
+    Media(Box<MediaPlan>, WornKeys),
     /// A filled snapshot buffer.
     Snapshot(Box<Vec<EndpointSnapshot>>),
 }

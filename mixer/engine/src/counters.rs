@@ -54,11 +54,15 @@ pub enum DropReason {
     NoRoute,
     /// The network interface was down.
     InterfaceDown,
+    /// Came to a leg with SRTP and is not authentic: another key, damaged, or plain RTP.
+    SrtpAuth,
+    /// An SRTP packet whose index was seen, or is too old to tell.
+    SrtpReplay,
 }
 
 impl DropReason {
     /// All reasons, in the order of [`Counters::dropped`].
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Malformed,
         Self::BadVersion,
         Self::UnknownPort,
@@ -82,6 +86,8 @@ impl DropReason {
         Self::HandoffFull,
         Self::NoRoute,
         Self::InterfaceDown,
+        Self::SrtpAuth,
+        Self::SrtpReplay,
     ];
 
     /// Metric label.
@@ -111,6 +117,8 @@ impl DropReason {
             Self::HandoffFull => "handoff_full",
             Self::NoRoute => "no_route",
             Self::InterfaceDown => "interface_down",
+            Self::SrtpAuth => "srtp_auth",
+            Self::SrtpReplay => "srtp_replay",
         }
     }
 }

@@ -4,6 +4,7 @@ mod formats;
 mod part;
 pub(crate) mod sender;
 mod source;
+mod srtp;
 
 use std::mem::offset_of;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::mix::level::TalkDetector;
 use crate::mix::{FRAME_SAMPLES, Frame};
 use crate::packet::{Datagram, FlowId, PacketSink};
 use crate::prompt::playlist::Plays;
+use crate::srtp::Inbound;
 use crate::time::Timestamp;
 use crate::wire::rtp::RtpView;
 use crate::wire::telephone_event::TelephoneEvent;
@@ -54,7 +56,7 @@ pub struct EndpointSetup {
 /// table; it is empty then.
 pub type EndpointBox = Box<Option<Endpoint>>;
 
-/// One RTP leg: what every packet and every tick needs, in eleven cache lines whose order is that of the fields.
+/// One RTP leg: what every packet and every tick needs, in a dozen cache lines whose order is that of the fields.
 /// Everything else is behind boxes.
 ///
 /// The second line is all that sending needs ([`Endpoint::SENT_TO`]): in a large room everybody's frame is pulled
@@ -65,7 +67,6 @@ pub struct Endpoint {
     source: Source,
     pub(crate) sender: Sender,
     rest: Box<Rest>,
-    at: EndpointIndex,
     /// What it contributes to the current tick.
     #[serde(skip, default = "Part::nothing")]
     pub(crate) part: Part,
@@ -102,15 +103,18 @@ pub struct Endpoint {
     received: u64,
     dtmf: DtmfReceiver,
     conference: ConferenceIndex,
+    at: EndpointIndex,
     gain: Gain,
     /// Its loudness of late.
     envelope: Envelope,
+    /// Keys of what it sends us.
+    inbound: Inbound,
     jitter: JitterBuffer,
 }
 
 const LINE: usize = 64;
 const _: () = assert!(offset_of!(Endpoint, sender) == LINE && offset_of!(Endpoint, formats) <= 2 * LINE);
-const _: () = assert!(size_of::<Endpoint>() <= 11 * LINE);
+const _: () = assert!(size_of::<Endpoint>() <= 12 * LINE);
 
 /// What an endpoint needs now and then.
 #[derive(Debug, Serialize, Deserialize)]
@@ -208,6 +212,7 @@ impl Endpoint {
             send_codec: None,
             may_have_learnt: false,
             may_play: false,
+            inbound: Inbound::default(),
             jitter: JitterBuffer::new(JitterSetup {
                 slots: setup.slots,
                 payload_bytes,
@@ -421,14 +426,17 @@ impl Endpoint {
                 Ok(())
             }
             Admission::Probation => Err(DropReason::Probation),
-            Admission::Refused if self.rest.media.is_none_or(|media| !source_is_known(&media)) => {
-                Err(DropReason::NotReceiving)
-            }
-            Admission::Refused => {
-                self.rest.bad_source += 1;
-                Err(DropReason::BadSource)
-            }
+            Admission::Refused => Err(self.refuse_source()),
         }
+    }
+
+    /// Counts a packet from a source that is not accepted.
+    fn refuse_source(&mut self) -> DropReason {
+        if self.rest.media.is_none_or(|media| !source_is_known(&media)) {
+            return DropReason::NotReceiving;
+        }
+        self.rest.bad_source += 1;
+        DropReason::BadSource
     }
 
     /// Audio that came out of this conference must not enter it again (RFC 3550 8.2, M-04).

@@ -48,6 +48,9 @@ pub struct EngineLimits {
     pub media_timeout_ms: u32,
 }
 
+/// Longest SRTP packet; no payload that a jitter slot holds comes near.
+const SCRATCH_BYTES: usize = 2_048;
+
 /// See the crate's documentation.
 #[derive(Debug)]
 pub struct Engine {
@@ -74,6 +77,8 @@ pub struct Engine {
     trunk_mix: Mix,
     media_timeout_ms: u32,
     csrc: bool,
+    /// An SRTP packet while it is decrypted.
+    scratch: Box<[u8; SCRATCH_BYTES]>,
     /// When slot 0 began; the first slot run tells it.
     origin: Option<Timestamp>,
 }
@@ -110,6 +115,7 @@ impl Engine {
             trunk_mix: Mix::new(),
             media_timeout_ms: limits.media_timeout_ms,
             csrc: true,
+            scratch: Box::new([0; SCRATCH_BYTES]),
             origin: None,
         }
     }

@@ -25,5 +25,6 @@ pub mod media;
 pub mod mix;
 pub mod packet;
 pub mod prompt;
+pub mod srtp;
 pub mod time;
 pub mod wire;

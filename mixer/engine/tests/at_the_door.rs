@@ -153,12 +153,12 @@ fn an_identical_media_description_changes_nothing() {
     lab.say(leg, |n| noise(0, n, 40));
     lab.run(500);
     lab.ears.remotes[0] = Some("203.0.113.1:1".parse().unwrap());
-    let media = lab.phones[leg].plan;
     let retired = lab.must(Command::SetMedia {
         at: EndpointIndex(0),
-        media: Box::new(media),
+        media: Box::new(lab.phones[leg].plan),
+        srtp: None,
     });
-    assert!(matches!(retired, Some(Retired::Media(_))));
+    assert!(matches!(retired, Some(Retired::Media(..))));
     assert!(lab.snapshot(leg).active);
     lab.run(500);
     assert_eq!(kinds(&lab), [EventKind::Active]);
@@ -374,7 +374,7 @@ fn a_failing_conference_takes_nobody_with_it() {
         match retired_box {
             Retired::Conference(_) => assert_eq!(at, EndpointIndex(u32::MAX)),
             Retired::Endpoint(_) => retired.push(at.0),
-            Retired::Media(_) | Retired::Snapshot(_) | Retired::Share(_) => {
+            Retired::Media(..) | Retired::Snapshot(_) | Retired::Share(_) => {
                 panic!("not retired by a failure")
             }
         }
@@ -510,7 +510,11 @@ fn commands_to_nobody_are_refused() {
     let media = Box::new(plan(0, Codec::Pcma));
     for command in [
         Command::RemoveEndpoint { at: nobody },
-        Command::SetMedia { at: nobody, media },
+        Command::SetMedia {
+            at: nobody,
+            media,
+            srtp: None,
+        },
         Command::Mute { at: nobody, on: true },
         Command::Deaf { at: nobody, on: true },
         Command::Gain {

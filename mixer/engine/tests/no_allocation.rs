@@ -8,12 +8,15 @@ mod lab;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use lab::secure::keys;
 use lab::{Lab, PORT_FIRST, noise, plan};
 use mixer_engine::command::{Command, EndpointIndex, Play, PlayId, PlaySource};
+use mixer_engine::counters::DropReason;
 use mixer_engine::engine::share::{Partial, Parts, RoomId, Share, ShareSetup};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup};
 use mixer_engine::media::Codec;
 use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
+use mixer_engine::srtp::{OVERHEAD_MAX, Suite};
 use mixer_engine::time::{Slot, Timestamp};
 
 thread_local! {
@@ -101,6 +104,22 @@ fn packets() -> Vec<(u64, u16, std::net::SocketAddr, Vec<u8>)> {
     packets
 }
 
+/// Of which every fourth leg's are SRTP, and every nineteenth of those damaged.
+fn protected(lab: &Lab) -> Vec<(u64, u16, std::net::SocketAddr, Vec<u8>)> {
+    let mut packets = packets();
+    for (n, (_, port, _, bytes)) in packets.iter_mut().enumerate() {
+        let leg = usize::from(*port - PORT_FIRST);
+        if let Some(keys) = &lab.phones[leg].keys {
+            let length = bytes.len();
+            bytes.resize(length + OVERHEAD_MAX, 0);
+            let length = keys.protect(bytes, length).expect("room");
+            bytes.truncate(length);
+            bytes[length / 2] ^= u8::from(n % 19 == 0);
+        }
+    }
+    packets
+}
+
 #[test]
 fn packets_ticks_and_commands_allocate_and_free_nothing() {
     let mut lab = Lab::new();
@@ -110,12 +129,16 @@ fn packets_ticks_and_commands_allocate_and_free_nothing() {
         let mut media = plan(leg, Codec::ALL[leg % 3]);
         media.send_ptime_ms = [10, 20, 30, 40, 60][leg % 5];
         let setup = EndpointSetup {
-            trunk: leg % 10 == 4,
+            trunk: leg % 10 == 4 || leg == 7,
             ..lab.setup(Some(media))
         };
-        lab.add_box(room, media, Endpoint::new(setup));
+        if leg % 4 == 3 {
+            lab.add_secure_with(room, media, setup, Suite::ALL[leg / 4]);
+        } else {
+            lab.add_box(room, media, Endpoint::new(setup));
+        }
     }
-    let packets = packets();
+    let packets = protected(&lab);
     let mut next = packets.iter().peekable();
     let mut drain = Drain {
         buffer: [0; 1472],
@@ -150,6 +173,7 @@ fn packets_ticks_and_commands_allocate_and_free_nothing() {
     assert!(lab.counters().partials_missing > 10);
     assert!(commands.next().is_none() && next.next().is_none());
     assert!(lab.counters().frames_left_out > 1_000);
+    assert!(lab.dropped(DropReason::SrtpAuth) > 20);
     assert!(drain.sent > 2_000 && lab.counters().rtp_received > 2_000);
     assert!(retired.iter().all(|outcome| outcome.result.is_ok()));
     drop(retired);
@@ -248,6 +272,17 @@ fn commands(lab: &Lab) -> Vec<Command> {
         Command::SetMedia {
             at,
             media: Box::new(plan(3, Codec::L16)),
+            srtp: Some(keys(Suite::AeadAes256Gcm, 3, 1)),
+        },
+        Command::SetMedia {
+            at,
+            media: Box::new(plan(3, Codec::L16)),
+            srtp: Some(keys(Suite::AesCm128HmacSha1Tag80, 3, 0)),
+        },
+        Command::SetMedia {
+            at,
+            media: Box::new(plan(3, Codec::L16)),
+            srtp: None,
         },
         Command::Hold { at, on: false },
         Command::Snapshot {

@@ -1,5 +1,7 @@
 //! One request of the control link: validation, and translation into the engine's words.
 
+mod srtp;
+
 use std::net::IpAddr;
 
 use mixer_control::media::{Codec, Direction, Media, SourcePolicy};
@@ -13,6 +15,8 @@ use mixer_engine::media as engine;
 use serde::Serialize;
 
 use crate::prompts::{Prompts, is_prompt_name};
+
+pub(crate) use srtp::srtp_keys;
 
 const _: () = assert!(TALKERS_MAX == mixer_engine::mix::active_talkers::TALKERS_MAX);
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use mixer_control::reply::ProblemKind;
+use mixer_control::srtp::SrtpSuite;
 use mixer_engine::counters::{DropReason, FrameOutcome};
 use mixer_engine::media::Codec;
 use xdp_abi::Verdict;
@@ -96,6 +97,10 @@ impl Exporter {
         page.many(
             &table::ENDPOINTS,
             ENDPOINT_STATES.into_iter().zip(figures.endpoints),
+        );
+        page.many(
+            &table::SRTP_ENDPOINTS,
+            SrtpSuite::ALL.map(SrtpSuite::name).into_iter().zip(figures.srtp),
         );
         self.engine(&mut page, figures);
         self.workers(&mut page, figures);

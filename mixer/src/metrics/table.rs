@@ -64,13 +64,15 @@ metrics! {
     ENDPOINTS = "endpoints" Gauge ["state"]
         "Endpoints by state: no_media, waiting (no RTP yet), active, held.";
         "many waiting for minutes: RTP does not reach the mixer, check firewall and io.address";
+    SRTP_ENDPOINTS = "srtp_endpoints" Gauge ["suite"]
+        "Endpoints with SRTP, by crypto suite."; "";
     RTP_PACKETS = "rtp_packets_total" Counter ["direction"]
         "RTP packets accepted (in) and sent (out)."; "out stands still while endpoints are active";
     RTP_BYTES = "rtp_bytes_total" Counter ["direction"]
         "UDP payload bytes of those RTP packets."; "";
     RTP_DROPPED = "rtp_dropped_total" Counter ["reason"]
         "Packets that died, by the one reason of each.";
-        "bad_source: an address that was not signalled; no_send_buffer, send_failed, ring_full: overload";
+        "bad_source: an address that was not signalled; srtp_auth: a wrong key, or somebody tries; no_send_buffer, send_failed, ring_full: overload";
     FRAMES = "frames_total" Counter ["outcome"]
         "Frames owed at a tick: played, or the cause of concealment.";
         "worker_late or ring_full above 0: this machine is overloaded; network_*: the network is at fault";

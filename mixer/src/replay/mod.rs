@@ -4,7 +4,8 @@
 //! taken. A recording begins with the worker, or with the state it goes on from, and ends where the memory set
 //! aside for it is full: then it is whole up to there, and what follows is only counted. So it does where a conference
 //! gets parts on other workers, whose sums are not recorded. It can be read by a
-//! program whose engine has the same state format.
+//! program whose engine has the same state format. It holds whatever the engine was told: voices, addresses, and keys of
+//! SRTP; its file is for its owner alone.
 
 mod player;
 mod recorder;
@@ -86,12 +87,12 @@ enum Entry<'a, A> {
 
 /// A command.
 #[derive(Debug, Serialize, Deserialize)]
-enum Action<C, E, M> {
+enum Action<C, E, M, K> {
     AddConference(ConferenceIndex, C),
     RemoveConference(ConferenceIndex),
     AddEndpoint(ConferenceIndex, EndpointIndex, E),
     RemoveEndpoint(EndpointIndex),
-    SetMedia(EndpointIndex, M),
+    SetMedia(EndpointIndex, M, Option<K>),
     Mute(EndpointIndex, bool),
     Deaf(EndpointIndex, bool),
     Gain(EndpointIndex, i32),

@@ -7,6 +7,7 @@ use mixer_engine::engine::state::StateError;
 use mixer_engine::engine::{Conference, Endpoint, Engine};
 use mixer_engine::media::MediaPlan;
 use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
+use mixer_engine::srtp::Srtp;
 use mixer_engine::time::{Slot, Timestamp};
 
 use super::recorder::LENGTH;
@@ -62,7 +63,7 @@ pub enum ReplayError {
     State(#[from] StateError),
 }
 
-type Read = Action<Box<Conference>, Box<Option<Endpoint>>, Box<MediaPlan>>;
+type Read = Action<Box<Conference>, Box<Option<Endpoint>>, Box<MediaPlan>, Srtp>;
 
 /// Replays a recording; `sent` gets every packet in its order.
 ///
@@ -241,7 +242,7 @@ impl Stage {
                 endpoint,
             },
             Action::RemoveEndpoint(at) => Command::RemoveEndpoint { at },
-            Action::SetMedia(at, media) => Command::SetMedia { at, media },
+            Action::SetMedia(at, media, srtp) => Command::SetMedia { at, media, srtp },
             Action::Mute(at, on) => Command::Mute { at, on },
             Action::Deaf(at, on) => Command::Deaf { at, on },
             Action::Gain(at, centibel) => Command::Gain { at, centibel },

@@ -6,6 +6,7 @@ use mixer_engine::command::{Command, Play, PlaySource};
 use mixer_engine::engine::{Conference, Endpoint, EngineLimits};
 use mixer_engine::media::MediaPlan;
 use mixer_engine::packet::Datagram;
+use mixer_engine::srtp::Srtp;
 use mixer_engine::time::{Slot, Timestamp};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
@@ -44,7 +45,7 @@ pub struct Recorder {
     next_prompt: u32,
 }
 
-type Written<'a> = Entry<'a, Action<&'a Conference, &'a Option<Endpoint>, &'a MediaPlan>>;
+type Written<'a> = Entry<'a, Action<&'a Conference, &'a Option<Endpoint>, &'a MediaPlan, &'a Srtp>>;
 
 impl Recorder {
     /// A recorder with memory for so many bytes; everything it will ever need is allocated here.
@@ -109,7 +110,7 @@ impl Recorder {
                 endpoint,
             } => Action::AddEndpoint(*conference, *at, &**endpoint),
             Command::RemoveEndpoint { at } => Action::RemoveEndpoint(*at),
-            Command::SetMedia { at, media } => Action::SetMedia(*at, &**media),
+            Command::SetMedia { at, media, srtp } => Action::SetMedia(*at, &**media, srtp.as_ref()),
             Command::Mute { at, on } => Action::Mute(*at, *on),
             Command::Deaf { at, on } => Action::Deaf(*at, *on),
             Command::Gain { at, centibel } => Action::Gain(*at, *centibel),

@@ -7,6 +7,7 @@ use mixer_engine::command::{Command, Play, PlaySource};
 use mixer_engine::engine::{Conference, ConferenceSetup, Endpoint, EndpointSetup};
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
 use mixer_engine::packet::FlowId;
+use mixer_engine::srtp::{MasterKey, Srtp, Suite};
 use mixer_engine::wire::rtp::RtpRepr;
 
 use super::*;
@@ -50,6 +51,13 @@ struct World {
     requests: u64,
     /// Everything sent: where to, and what.
     sent: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+fn keys(leg: u16) -> Srtp {
+    let suite = Suite::ALL[usize::from(leg) % 5];
+    let key = |way| vec![way; suite.key_bytes() + suite.salt_bytes()];
+    let [receive, send] = [1, 2].map(|way| MasterKey::new(suite, &key(way)).unwrap());
+    Srtp::new(receive, send)
 }
 
 fn local(leg: u16) -> SocketAddr {
@@ -140,7 +148,7 @@ impl World {
 
     fn join(&mut self, leg: u16) {
         let number = u32::from(leg);
-        let endpoint = Endpoint::new(EndpointSetup {
+        let setup = EndpointSetup {
             local_port: local(leg).port(),
             ssrc: 0xA000_0000 + number + u32::try_from(self.milliseconds).unwrap(),
             sequence: 65_000,
@@ -148,7 +156,12 @@ impl World {
             media: (leg != 4).then(|| plan(leg)),
             slots: 16,
             trunk: false,
-        });
+        };
+        let endpoint = if leg % 5 == 2 {
+            Endpoint::with_srtp(setup, keys(leg))
+        } else {
+            Endpoint::new(setup)
+        };
         let command = Command::AddEndpoint {
             conference: ConferenceIndex(number % 2),
             at: at(leg),
@@ -191,6 +204,7 @@ impl World {
             7 => Command::SetMedia {
                 at,
                 media: Box::new(plan(leg)),
+                srtp: on.then(|| keys(leg)),
             },
             8 => Command::PlayToEndpoint {
                 at,

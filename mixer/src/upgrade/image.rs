@@ -23,7 +23,7 @@ use crate::worker::stats::WorkerCounters;
 use crate::worker::{Resumed, WorkerHandle};
 
 /// Raised whenever a field below comes, goes, or changes its meaning.
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 
 /// Everything. Its descriptors stay open when the process executes another program.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,9 +1,11 @@
 //! A worker on a thread of its own, pinned to its core.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::{fs, io};
 
 use core_affinity::CoreId;
 
@@ -222,7 +224,15 @@ fn write_recording<Io: PacketIo>(worker: &mut Worker<Io>, id: WorkerId, folder: 
     let Some(recording) = worker.take_recording() else {
         return;
     };
-    match fs::write(&path, recording) {
+    // Keys of SRTP are in it.
+    let mut options = OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path);
+    match file.and_then(|mut file| file.write_all(&recording)) {
         Ok(()) => tracing::info!(worker = id.0, path = %path.display(), "recording written"),
         Err(error) => {
             tracing::error!(worker = id.0, path = %path.display(), %error, "recording not written");

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mixer_engine::srtp::{MasterKey, OVERHEAD_MAX, Receiving, Sending};
+
 /// Tones in hertz that share no multiples.
 pub(crate) const TONES: [f64; 3] = [420.0, 700.0, 1130.0];
 /// Amplitude of a talked tone.
@@ -27,6 +29,8 @@ struct Phone {
     sequence: u16,
     heard: Vec<i16>,
     packets: u64,
+    /// Of what it sends, and of what it hears.
+    keys: Option<(Sending, Receiving)>,
 }
 
 /// Phones that talk and listen until dropped.
@@ -50,6 +54,7 @@ impl Phones {
                     sequence: 0,
                     heard: Vec::new(),
                     packets: 0,
+                    keys: None,
                 }
             })
             .collect();
@@ -77,6 +82,12 @@ impl Phones {
     /// Connects a phone to the mixer's port.
     pub(crate) fn connect(&self, phone: usize, port: u16) {
         self.phones.lock().unwrap()[phone].to = Some(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+
+    /// Speaks SRTP from now on.
+    pub(crate) fn secure(&self, phone: usize, send: MasterKey, receive: MasterKey) {
+        let keys = (Sending::new(send), Receiving::new(receive));
+        self.phones.lock().unwrap()[phone].keys = Some(keys);
     }
 
     /// Talks a tone, or silence.
@@ -169,6 +180,14 @@ impl Phone {
         let mut buffer = [0; 2048];
         while let Ok((length, _)) = self.socket.recv_from(&mut buffer) {
             self.packets += 1;
+            let length = match &mut self.keys {
+                None => length,
+                // Plain RTP may still be on its way; it would be heard as noise if it were not refused.
+                Some((_, keys)) => match keys.unprotect(&mut buffer[..length]) {
+                    Ok(length) => length,
+                    Err(_) => continue,
+                },
+            };
             // Our mixer sends no extension and no padding; it may list contributing sources.
             let payload = 12 + 4 * usize::from(buffer[0] & 15);
             self.heard
@@ -189,6 +208,12 @@ impl Phone {
             self.samples = self.samples.wrapping_add(1);
         }
         self.sequence = self.sequence.wrapping_add(1);
+        if let Some((keys, _)) = &self.keys {
+            let length = packet.len();
+            packet.resize(length + OVERHEAD_MAX, 0);
+            let length = keys.protect(&mut packet, length).unwrap();
+            packet.truncate(length);
+        }
         // The mixer's port may be gone already.
         let _ = self.socket.send_to(&packet, to);
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::input::{AdminId, Flow, MixerRequestId};
 use crate::record::{ConferenceRecord, DialogRecord};
+use crate::srtp::Srtp;
 use crate::time::WallTime;
 
 /// One thing to do.
@@ -133,6 +134,8 @@ pub struct MediaDescription {
     pub telephone_event: Option<u8>,
     /// Empty: strict source rule. Else: learn the source once among these addresses.
     pub learn_from: Vec<std::net::IpAddr>,
+    /// Keys of both ways; none: plain RTP.
+    pub srtp: Option<Srtp>,
 }
 
 /// A change of the conferencing store.
@@ -283,6 +286,8 @@ pub enum Count {
     Retransmission,
     /// A message could not be parsed.
     ParseError,
+    /// Keys of SRTP came over a SIP transport that does not hide them (M-56).
+    KeysInClear,
     /// A participant joined.
     Joined,
     /// A participant left.

@@ -22,6 +22,7 @@ pub mod record;
 mod restore;
 pub mod sdp;
 mod sip;
+pub mod srtp;
 pub mod time;
 
 use std::collections::BTreeSet;
@@ -34,6 +35,7 @@ use hosting::Hosts;
 use input::Input;
 use outbox::{Due, Outbox};
 use sip::transactions::Transactions;
+use srtp::{KeySeed, KeySource, SrtpPolicies};
 use time::{Timestamp, WallTime};
 
 /// What the core must know and cannot find out.
@@ -53,8 +55,12 @@ pub struct CoreConfig {
     pub learn_source: Vec<(std::net::IpAddr, u8)>,
     /// Most calls at once; more are answered 503 with Retry-After.
     pub calls_max: usize,
+    /// Who gets SRTP.
+    pub srtp: SrtpPolicies,
     /// Seed of tags, branches and ids.
     pub seed: [u8; 32],
+    /// Seed of SRTP keys: of the system's randomness, and another one.
+    pub key_seed: KeySeed,
 }
 
 impl CoreConfig {
@@ -76,6 +82,8 @@ pub struct Core {
     calls: Calls,
     conferences: Conferences,
     hosts: Hosts,
+    /// Makes SRTP keys.
+    keys: KeySource,
     wall: WallTime,
     /// Peers outside the trusted networks that were logged.
     refused_peers: BTreeSet<IpAddr>,
@@ -98,6 +106,7 @@ impl Core {
             calls: Calls::default(),
             conferences: Conferences::new(limits, config.seed),
             hosts: Hosts::default(),
+            keys: KeySource::new(&config.key_seed),
             wall: WallTime::default(),
             refused_peers: BTreeSet::new(),
             told: None,

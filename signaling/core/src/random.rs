@@ -4,13 +4,21 @@
 //! not ask the system for randomness, and a peer must not be able to guess the next tag from the
 //! ones it has seen.
 
-/// A seeded generator.
-#[derive(Debug, Clone)]
+use std::fmt;
+
+/// A seeded generator. What it holds would tell what comes, so it is not printed.
+#[derive(Clone)]
 pub(crate) struct Random {
     key: [u32; 8],
     counter: u64,
     block: [u32; 16],
     used: usize,
+}
+
+impl fmt::Debug for Random {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Random").finish_non_exhaustive()
+    }
 }
 
 impl Random {

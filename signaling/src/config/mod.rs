@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use signaling_core::input::Transport;
+use signaling_core::srtp::SrtpPolicy;
 
 pub use address::{Network, in_any_network};
 
@@ -52,6 +53,12 @@ pub struct Sip {
     pub trusted: Vec<Network>,
     /// Peers whose RTP source is learnt instead of taken from SDP.
     pub learn_source: Vec<Network>,
+    /// Who gets SRTP, but for the next two.
+    pub srtp: SrtpPolicy,
+    /// Peers with SRTP or not at all.
+    pub srtp_require: Vec<Network>,
+    /// Peers without SRTP.
+    pub srtp_off: Vec<Network>,
     /// Most calls at once.
     pub calls_max: usize,
     /// Most TCP connections at once.
@@ -241,13 +248,21 @@ impl Config {
         let listen = quoted_list(self.sip.listen.iter());
         let trusted = quoted_list(self.sip.trusted.iter());
         let learn_source = quoted_list(self.sip.learn_source.iter());
+        let srtp_require = quoted_list(self.sip.srtp_require.iter());
+        let srtp_off = quoted_list(self.sip.srtp_off.iter());
+        let srtp = match self.sip.srtp {
+            SrtpPolicy::Off => "off",
+            SrtpPolicy::Offer => "offer",
+            SrtpPolicy::Require => "require",
+        };
         // Writing to a String cannot fail.
         let _ = write!(
             out,
             "[node]\nname = {}\n\n[sip]\nlisten = {listen}\ndomain = {}\ntrusted = {trusted}\nlearn_source = {learn_source}\n\
-             calls_max = {}\nconnections_max = {}\n\n[http]\nlisten = {}\n",
+             srtp = {}\nsrtp_require = {srtp_require}\nsrtp_off = {srtp_off}\ncalls_max = {}\nconnections_max = {}\n\n[http]\nlisten = {}\n",
             quoted(&self.node.name),
             quoted(&self.sip.domain),
+            quoted(srtp),
             self.sip.calls_max,
             self.sip.connections_max,
             quoted(&self.http.listen.to_string()),

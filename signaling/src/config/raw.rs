@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use mixer_control::request::TALKERS_MAX;
 use serde::Deserialize;
 use signaling_core::input::Transport;
+use signaling_core::srtp::SrtpPolicy;
 use toml::Spanned;
 
 use super::address::{parse_listener, parse_mixer_url, parse_network};
@@ -38,6 +39,9 @@ struct RawSip {
     domain: Option<Spanned<String>>,
     trusted: Option<Vec<Spanned<String>>>,
     learn_source: Option<Vec<Spanned<String>>>,
+    srtp: Option<Spanned<String>>,
+    srtp_require: Option<Vec<Spanned<String>>>,
+    srtp_off: Option<Vec<Spanned<String>>>,
     calls_max: Option<Spanned<i64>>,
     connections_max: Option<Spanned<i64>>,
 }
@@ -174,15 +178,32 @@ impl File<'_> {
                 None => default_trusted(),
                 Some(items) => self.list("[sip] trusted", &items, NETWORKS_MAX, parse_network)?,
             },
-            learn_source: self.list(
-                "[sip] learn_source",
-                &raw.learn_source.unwrap_or_default(),
-                NETWORKS_MAX,
-                parse_network,
-            )?,
+            learn_source: self.networks("[sip] learn_source", raw.learn_source)?,
+            srtp: self.srtp(raw.srtp.as_ref())?,
+            srtp_require: self.networks("[sip] srtp_require", raw.srtp_require)?,
+            srtp_off: self.networks("[sip] srtp_off", raw.srtp_off)?,
             calls_max: self.number("[sip] calls_max", raw.calls_max, 10_000, 1, 200_000)?,
             connections_max: self.number("[sip] connections_max", raw.connections_max, 1_000, 1, 50_000)?,
         })
+    }
+
+    fn networks(&self, key: &str, items: Option<Vec<Spanned<String>>>) -> Result<Vec<Network>, ConfigError> {
+        self.list(key, &items.unwrap_or_default(), NETWORKS_MAX, parse_network)
+    }
+
+    fn srtp(&self, raw: Option<&Spanned<String>>) -> Result<SrtpPolicy, ConfigError> {
+        let Some(raw) = raw else {
+            return Ok(SrtpPolicy::Offer);
+        };
+        match raw.get_ref().as_str() {
+            "off" => Ok(SrtpPolicy::Off),
+            "offer" => Ok(SrtpPolicy::Offer),
+            "require" => Ok(SrtpPolicy::Require),
+            other => Err(self.at(
+                raw,
+                format!("[sip] srtp \"{other}\" is not known; use \"off\", \"offer\" or \"require\""),
+            )),
+        }
     }
 
     fn list<T>(

@@ -32,6 +32,9 @@ fn a_full_file_survives_a_round_trip() {
         domain = "conf.example.com"
         trusted = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
         learn_source = ["10.9.0.0/16"]
+        srtp = "off"
+        srtp_require = ["10.0.1.0/24"]
+        srtp_off = ["10.0.2.0/24", "fd00::/16"]
         calls_max = 500
         connections_max = 20
         [http]
@@ -112,6 +115,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[sip]\ntrusted = [\"10.0.0.0/33\"]",
         "signaling.toml:2:",
+        "0 to 32",
+    ),
+    (
+        "[sip]\nsrtp = \"maybe\"",
+        "signaling.toml:2: [sip] srtp \"maybe\"",
+        "use \"off\", \"offer\" or \"require\"",
+    ),
+    (
+        "[sip]\nsrtp_off = [\"10.0.0.0/33\"]",
+        "signaling.toml:2: [sip] srtp_off",
         "0 to 32",
     ),
     (

@@ -98,6 +98,7 @@ pub struct Metrics {
     joins: AtomicU64,
     retransmissions: AtomicU64,
     parse_errors: AtomicU64,
+    keys_in_clear: AtomicU64,
     transactions: AtomicUsize,
     connections: AtomicUsize,
     mixer_retries: AtomicU64,
@@ -153,6 +154,7 @@ impl Metrics {
             }
             Count::Retransmission => add(&self.retransmissions),
             Count::ParseError => add(&self.parse_errors),
+            Count::KeysInClear => add(&self.keys_in_clear),
             Count::Joined => add(&self.joins),
             Count::Left { cause } => bump(&mut self.labelled().leaves, cause),
             Count::Conferences(now) => self.conferences.store(now, Ordering::Relaxed),
@@ -261,6 +263,7 @@ impl Metrics {
             "mixminus_participants" => gauge(&self.participants),
             "mixminus_joins_total" => self.joins.load(Ordering::Relaxed),
             "mixminus_sip_retransmissions_total" => self.retransmissions.load(Ordering::Relaxed),
+            "mixminus_sdes_keys_in_clear_total" => self.keys_in_clear.load(Ordering::Relaxed),
             "mixminus_sip_parse_errors_total" => self.parse_errors.load(Ordering::Relaxed),
             "mixminus_sip_transactions" => gauge(&self.transactions),
             "mixminus_sip_connections" => gauge(&self.connections),

@@ -116,6 +116,13 @@ pub const TABLE: &[Definition] = &[
         "",
     ),
     row(
+        "mixminus_sdes_keys_in_clear_total",
+        Kind::Counter,
+        "",
+        "Offers and answers with SRTP keys that came over a SIP transport that does not hide them.",
+        "any, where SIP crosses a network that is not yours",
+    ),
+    row(
         "mixminus_sip_transactions",
         Kind::Gauge,
         "",

@@ -29,6 +29,7 @@ fn every_metric_is_seen_to_move() {
         },
         Count::Retransmission,
         Count::ParseError,
+        Count::KeysInClear,
         Count::Joined,
         Count::Left { cause: "bye" },
         Count::Conferences(3),

@@ -7,9 +7,11 @@ use mixer_control::request::{
     ConferenceCommand, ConferenceVerb, CreateConference, CreateEndpoint, EndpointCommand, EndpointVerb,
     SetMedia,
 };
+use mixer_control::srtp as link_srtp;
 use reqwest::Method;
 use signaling_core::effect::{Codec, MediaDescription, MixerRequest};
 use signaling_core::input::{MixerEvent, MixerEventKind, MixerRefusal, MixerReply};
+use signaling_core::srtp::{Srtp, SrtpSuite};
 
 /// An HTTP request of the control link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +131,20 @@ fn codec_of(codec: Codec) -> link::Codec {
     }
 }
 
+fn srtp_of(keys: &Srtp) -> link_srtp::Srtp {
+    link_srtp::Srtp {
+        suite: match keys.suite {
+            SrtpSuite::AesCm128HmacSha1Tag80 => link_srtp::SrtpSuite::AesCm128HmacSha1Tag80,
+            SrtpSuite::AesCm128HmacSha1Tag32 => link_srtp::SrtpSuite::AesCm128HmacSha1Tag32,
+            SrtpSuite::AesCm256HmacSha1Tag80 => link_srtp::SrtpSuite::AesCm256HmacSha1Tag80,
+            SrtpSuite::AeadAes128Gcm => link_srtp::SrtpSuite::AeadAes128Gcm,
+            SrtpSuite::AeadAes256Gcm => link_srtp::SrtpSuite::AeadAes256Gcm,
+        },
+        receive_key: link_srtp::SrtpKey::of_bytes(keys.receive.bytes()),
+        send_key: link_srtp::SrtpKey::of_bytes(keys.send.bytes()),
+    }
+}
+
 fn media_of(media: &MediaDescription) -> link::Media {
     let direction = match (media.send, media.receive) {
         (true, true) => link::Direction::SendRecv,
@@ -157,6 +173,7 @@ fn media_of(media: &MediaDescription) -> link::Media {
                 allowed: media.learn_from.clone(),
             }
         },
+        srtp: media.srtp.as_ref().map(srtp_of),
     }
 }
 
@@ -204,6 +221,8 @@ pub(super) fn event_of(mixer: &str, event: Event) -> Option<MixerEvent> {
 
 #[cfg(test)]
 mod tests {
+    use signaling_core::srtp::SrtpKey;
+
     use super::*;
 
     fn media() -> MediaDescription {
@@ -217,6 +236,11 @@ mod tests {
             receive_formats: vec![(8, Codec::Pcma), (0, Codec::Pcmu)],
             telephone_event: Some(101),
             learn_from: vec!["192.0.2.1".parse().unwrap()],
+            srtp: Some(Srtp {
+                suite: SrtpSuite::AesCm256HmacSha1Tag80,
+                receive: SrtpKey::of_base64(&format!("{}AQ", "AQID".repeat(15)), 46).unwrap(),
+                send: SrtpKey::of_base64(&format!("{}BA", "BAUG".repeat(15)), 46).unwrap(),
+            }),
         }
     }
 
@@ -244,6 +268,10 @@ mod tests {
                 allowed: vec!["192.0.2.1".parse().unwrap()]
             }
         );
+        let srtp = body.media.srtp.unwrap();
+        assert_eq!(srtp.suite, link_srtp::SrtpSuite::AesCm256HmacSha1Tag80);
+        assert_eq!(srtp.receive_key.bytes().unwrap()[..4], [1, 2, 3, 1]);
+        assert_eq!(srtp.send_key.bytes().unwrap()[..4], [4, 5, 6, 4]);
         let request = MixerRequest::RemoveConference {
             conference: "x".to_owned(),
         };

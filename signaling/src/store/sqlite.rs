@@ -1,6 +1,9 @@
 //! Opening SQLite.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use sqlx::{AnyConnection, Connection as _, Executor as _};
@@ -26,6 +29,17 @@ pub(super) async fn open_file(path: &Path) -> Result<AnyConnection, StoreError> 
             ))
         })?;
     }
+    // SDP with keys of SRTP is in it: a new file is its owner's alone, and SQLite gives the files beside it the same mode.
+    let new = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&absolute);
+    if let Err(error) = new
+        && error.kind() != ErrorKind::AlreadyExists
+    {
+        return Err(failed(error.to_string()));
+    }
     let url = format!(
         "sqlite://{}?mode=rwc",
         percent_encode(&absolute.display().to_string())
@@ -39,6 +53,8 @@ pub(super) async fn open_file(path: &Path) -> Result<AnyConnection, StoreError> 
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = NORMAL",
         "PRAGMA busy_timeout = 500",
+        // What a call that has ended left is overwritten, keys included.
+        "PRAGMA secure_delete = ON",
     ] {
         connection
             .execute(pragma)

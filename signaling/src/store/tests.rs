@@ -162,6 +162,33 @@ async fn a_file_survives_and_a_later_schema_is_refused() {
 }
 
 #[tokio::test]
+async fn a_file_is_its_owners_alone_and_keeps_nothing_of_a_call_that_ended() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = TestDir::new("store-secret");
+    let (path, url) = file(&dir);
+    let mut store = Store::open(&url).await.unwrap();
+    let secret = "inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+    let mut record = dialog("e");
+    record.remote_sdp += &format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 {secret}\r\n");
+    store.apply(&[StoreChange::SaveDialog(record)]).await.unwrap();
+    for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} {mode:o}", entry.path());
+    }
+    let endpoint = "e".to_owned();
+    store
+        .apply(&[StoreChange::DeleteDialog { endpoint }])
+        .await
+        .unwrap();
+    store.close().await.unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(holds("CREATE TABLE dialog") && !holds(secret));
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_is_named_with_a_remedy() {
     let dir = TestDir::new("store-refused");
     let (path, url) = file(&dir);

@@ -17,7 +17,7 @@ fn uac(transport: Transport) -> Uac {
 
 fn called(transport: Transport) -> (Uac, Request) {
     let mut uac = uac(transport);
-    uac.invite(at(0), 4, "conf-bench-1", "127.0.0.1:6000".parse().unwrap());
+    uac.invite(at(0), 4, "conf-bench-1", "127.0.0.1:6000".parse().unwrap(), None);
     let request = sent(&mut uac);
     (uac, request)
 }
@@ -69,6 +69,7 @@ fn a_call_comes_up_is_acknowledged_and_hangs_up() {
         leg: 4,
         media: "127.0.0.1:10000".parse().unwrap(),
         setup: Duration::from_millis(2_000),
+        crypto: None,
     };
     assert_eq!(uac.poll_happening(), Some(up));
     uac.handle(at(2_500), &answer(&invite, "200 OK", SDP));

@@ -7,6 +7,7 @@ use mixer_control::request::{
     ConferenceCommand, ConferenceVerb, CreateConference, CreateEndpoint, EndpointCommand, EndpointVerb, Play,
     PlaySource, SetMedia,
 };
+use mixer_control::srtp::{Srtp, SrtpKey, SrtpSuite};
 use mixer_control::state::{ConferenceState, EndpointState, EndpointStats, State};
 
 fn media() -> Media {
@@ -30,6 +31,16 @@ fn media() -> Media {
         ],
         telephone_event: Some(101),
         source: SourcePolicy::Strict,
+        srtp: None,
+    }
+}
+
+/// Keys of zeros and of ones, so that nobody uses them.
+pub(crate) fn srtp() -> Srtp {
+    Srtp {
+        suite: SrtpSuite::AeadAes128Gcm,
+        receive_key: SrtpKey::of_bytes(&[0; 28]),
+        send_key: SrtpKey::of_bytes(&[1; 28]),
     }
 }
 
@@ -60,7 +71,10 @@ pub(crate) fn create_trunk() -> CreateEndpoint {
 pub(crate) fn set_media() -> SetMedia {
     SetMedia {
         command: "cmd-3".to_owned(),
-        media: media(),
+        media: Media {
+            srtp: Some(srtp()),
+            ..media()
+        },
     }
 }
 
@@ -196,6 +210,7 @@ pub(crate) fn state() -> State {
         local: "192.0.2.1:20480".parse().unwrap(),
         ssrc: 2_018_051_091,
         media: Some(media()),
+        srtp: Some(SrtpSuite::AeadAes128Gcm),
         trunk: false,
         muted: false,
         deaf: false,

@@ -17,6 +17,7 @@ use crate::media::{Codec, MediaPlan};
 use crate::mix::FRAME_SAMPLES;
 use crate::mix::voices::Encoded;
 use crate::packet::{Filled, FlowId, PacketSink};
+use crate::srtp::Sending;
 use crate::wire::rtp::{CSRC_MAX, RtpRepr};
 
 /// Samples in 10 ms, the unit in which packets are cut.
@@ -98,12 +99,16 @@ pub(crate) struct Sender {
     /// The pending samples leave half a tick after their frame.
     deferred: bool,
     sent: u64,
+    /// Keys, when it is SRTP.
+    keys: Option<Box<Sending>>,
     waiting: Box<Waiting>,
 }
 
-/// Encoded samples that wait for their packet to fill.
+/// Encoded samples that wait for their packet to fill, and what else is seldom needed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Waiting {
+    /// Keys before those in use.
+    former: Option<Box<Sending>>,
     csrc: CsrcList,
     #[serde(with = "packed::bytes")]
     payload: [u8; PENDING_BYTES],
@@ -127,7 +132,9 @@ impl Sender {
             pending_units: 0,
             deferred: false,
             sent: 0,
+            keys: None,
             waiting: Box::new(Waiting {
+                former: None,
                 csrc: CsrcList::default(),
                 payload: [0; PENDING_BYTES],
             }),
@@ -157,6 +164,27 @@ impl Sender {
     /// Whether a packet waits for the half tick.
     pub(crate) fn is_deferred(&self) -> bool {
         self.deferred
+    }
+
+    /// Protects packets under these keys from the next one on, or not at all. The same key goes on, whatever else has
+    /// changed, and so does the one before it: sequence numbers go on as well, and no packet index may come twice
+    /// under one key. Gives back what is worn out.
+    pub(crate) fn set_keys(&mut self, keys: Option<Box<Sending>>) -> Option<Box<Sending>> {
+        let former = &mut self.waiting.former;
+        let is_key_of = |known: &Option<Box<Sending>>| match (known, &keys) {
+            (Some(known), Some(new)) => known.has_key_of(new),
+            _ => false,
+        };
+        if is_key_of(&self.keys) {
+            keys
+        } else if is_key_of(former) {
+            // A change of the call was taken back.
+            std::mem::swap(&mut self.keys, former);
+            keys
+        } else {
+            let worn = std::mem::replace(&mut self.keys, keys)?;
+            former.replace(worn)
+        }
     }
 
     /// Clears what will not be read again, so that the state is short.
@@ -287,7 +315,7 @@ impl Sender {
     fn emit_waiting(&mut self, tail: &[u8], sink: &mut impl PacketSink, counters: &mut Counters) {
         let length = usize::from(self.pending_units) * usize::from(self.format.unit_bytes);
         self.pending_units = 0;
-        let Waiting { csrc, payload } = &*self.waiting;
+        let Waiting { csrc, payload, .. } = &*self.waiting;
         // Copies, so that the stream's state can be written while they are read; this path is not
         // the usual 20 ms.
         let (csrc, payload) = (*csrc, *payload);
@@ -323,8 +351,13 @@ impl Sender {
             csrc,
         };
         let mut length = 0;
+        let keys = self.keys.as_deref();
         let taken = sink.transmit(self.flow, |buffer| {
             let filled = write_packet(buffer, &header, payload);
+            let filled = match keys {
+                None => filled,
+                Some(keys) => protected(buffer, filled.length, keys),
+            };
             length = filled.length;
             filled
         });
@@ -336,9 +369,24 @@ impl Sender {
             counters.drop_packet(DropReason::NoSendBuffer);
         }
         self.sequence = self.sequence.wrapping_add(1);
+        if self.sequence == 0 {
+            self.roll_over();
+        }
         self.timestamp = self.timestamp.wrapping_add(samples(units));
         self.gap = false;
     }
+
+    #[cold]
+    fn roll_over(&mut self) {
+        let keys = [&mut self.keys, &mut self.waiting.former];
+        keys.into_iter().flatten().for_each(|keys| keys.roll_over());
+    }
+}
+
+/// Protects what was written. The sum of a payload that many get is of no use for it.
+#[inline(never)]
+fn protected(buffer: &mut [u8], length: usize, keys: &Sending) -> Filled {
+    Filled::from(keys.protect(buffer, length).unwrap_or(0))
 }
 
 fn unit_bytes(codec: Codec) -> u16 {

@@ -118,6 +118,20 @@ impl Source {
         self.accepted = Some(Peer::new(media.remote));
     }
 
+    /// Whether a packet from there may be accepted at all, now or once it has proved itself: what needs no look at
+    /// its content.
+    pub(crate) fn may_be(&self, source: SocketAddr, at: Timestamp) -> bool {
+        let peer = Peer::new(source);
+        let learning = self.learning.as_ref().as_ref().filter(|_| self.may_learn);
+        match learning.filter(|learning| at <= learning.until) {
+            Some(learning) => {
+                let mut allowed = learning.allowed.iter().flatten();
+                allowed.any(|&ip| address(ip) == peer.address)
+            }
+            None => self.accepted == Some(peer),
+        }
+    }
+
     /// Judges one packet. While a source is being learnt nothing else is accepted; when the time is
     /// over without a lock, the rule is strict.
     pub(crate) fn admit(&mut self, source: SocketAddr, seen: Sighting) -> Admission {

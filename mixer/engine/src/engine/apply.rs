@@ -10,6 +10,7 @@ use crate::engine::share::Share;
 use crate::event::{Event, EventKind};
 use crate::media::MediaPlan;
 use crate::packet::PacketSink;
+use crate::srtp::{Srtp, WornKeys};
 use crate::time::Timestamp;
 
 type Applied = Result<(), Refusal>;
@@ -47,7 +48,7 @@ impl Engine {
                 endpoint,
             } => self.add_endpoint(conference, at, endpoint, now, sink),
             Command::RemoveEndpoint { at } => self.remove_endpoint(at),
-            Command::SetMedia { at, media } => self.set_media(at, media, now, sink),
+            Command::SetMedia { at, media, srtp } => self.set_media(at, media, srtp, now, sink),
             Command::Mute { at, on } => self.change(at, |endpoint| endpoint.set_muted(on)),
             Command::Deaf { at, on } => self.change(at, |endpoint| endpoint.set_deaf(on)),
             Command::Gain { at, centibel } => self.change(at, |endpoint| endpoint.set_gain(centibel)),
@@ -203,19 +204,22 @@ impl Engine {
         &mut self,
         at: EndpointIndex,
         media: Box<MediaPlan>,
+        srtp: Option<Srtp>,
         now: Timestamp,
         sink: &mut impl PacketSink,
     ) -> Outcome {
-        let result = match self.endpoints.get_mut(at) {
-            None => Err(Refusal::NotFound),
+        let (result, worn) = match self.endpoints.get_mut(at) {
+            None => (Err(Refusal::NotFound), WornKeys::from(srtp)),
             Some(endpoint) => {
+                let stayed = endpoint.has_peer_of(&media);
+                // What waits of the old stream leaves under its old key.
                 endpoint.set_media(&media, now, sink, &mut self.counters);
-                Ok(())
+                (Ok(()), endpoint.set_keys(srtp, stayed))
             }
         };
         Outcome {
             result,
-            retired: Some(Retired::Media(media)),
+            retired: Some(Retired::Media(media, worn)),
         }
     }
 

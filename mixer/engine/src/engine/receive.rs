@@ -29,6 +29,7 @@ impl Engine {
             own_ssrcs,
             events,
             counters,
+            scratch,
             ..
         } = self;
         let at = ports.find(datagram.local_port).ok_or(DropReason::UnknownPort)?;
@@ -40,6 +41,7 @@ impl Engine {
             Kind::Short => return Err(DropReason::Malformed),
         }
         let endpoint = endpoints.get_mut(at).ok_or(DropReason::UnknownPort)?;
+        let datagram = &endpoint.unprotected(datagram, scratch.as_mut_slice())?;
         let conference = endpoint.conference();
         let is_ours = |ssrc| own_ssrcs.contains(conference, ssrc);
         // At most an active, a learnt source and two digits come out of one packet.

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 
 /// Number of the form that [`Engine::export_state`] writes and [`Engine::import_state`] reads. It is
 /// raised whenever a field comes, goes, or changes its meaning.
-pub const STATE_FORMAT: u32 = 5;
+pub const STATE_FORMAT: u32 = 6;
 
 /// Why a state cannot be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -101,6 +101,19 @@ impl<'a> RtpView<'a> {
     }
 }
 
+/// Bytes in front of the payload: fixed header, CSRC list and extension. `None` when the packet is shorter; what
+/// lies behind may be encrypted and is not looked at.
+#[must_use]
+pub fn header_bytes(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first()?;
+    let mut length = FIXED_HEADER + usize::from(first & 0x0f) * 4;
+    if first & 0x10 != 0 {
+        let head = packet.get(length..)?.first_chunk::<4>()?;
+        length += 4 + 4 * usize::from(u16::from_be_bytes([head[2], head[3]]));
+    }
+    (length <= packet.len()).then_some(length)
+}
+
 /// Header of an outgoing packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtpRepr<'a> {

@@ -8,7 +8,9 @@
 )]
 
 pub(crate) mod mesh;
+pub(crate) mod secure;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use mixer_engine::codec;
@@ -22,6 +24,7 @@ use mixer_engine::engine::{
 use mixer_engine::event::Event;
 use mixer_engine::media::{Codec, Direction, MediaPlan, SourceRule};
 use mixer_engine::packet::{Datagram, Filled, FlowId, PacketSink};
+use mixer_engine::srtp::{self, Receiving, Sending};
 use mixer_engine::time::{Slot, Timestamp};
 use mixer_engine::wire::checksum;
 use mixer_engine::wire::rtp::{RtpRepr, RtpView};
@@ -64,6 +67,8 @@ pub(crate) struct Ears {
     pub(crate) muted: bool,
     /// Packets whose sum was known without reading them.
     pub(crate) known_sums: u64,
+    /// Keys of phones with SRTP.
+    pub(crate) keys: BTreeMap<u32, Receiving>,
 }
 
 impl PacketSink for Ears {
@@ -85,6 +90,10 @@ impl PacketSink for Ears {
         );
         assert_eq!(checksum::finish(known), checksum::finish(true_sum), "of a packet");
         self.known_sums += u64::from(filled.sum.is_some());
+        let length = match self.keys.get_mut(&flow.0) {
+            None => length,
+            Some(keys) => keys.unprotect(&mut buffer[..length]).expect("authentic"),
+        };
         let view = RtpView::parse(&buffer[..length]).expect("the engine sends valid RTP");
         self.heard[flow.0 as usize].push(Packet {
             slot: self.slot,
@@ -128,6 +137,19 @@ pub(crate) struct Phone {
     pub(crate) sent: u64,
     /// Nothing is sent without one.
     pub(crate) voice: Option<Voice>,
+    /// What it sends is SRTP under these.
+    pub(crate) keys: Option<Sending>,
+}
+
+impl Phone {
+    fn next_sequence(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+        if self.sequence == 0
+            && let Some(keys) = &mut self.keys
+        {
+            keys.roll_over();
+        }
+    }
 }
 
 /// Engine, phones and time.
@@ -160,6 +182,7 @@ impl Lab {
                 blocked: Vec::new(),
                 muted: false,
                 known_sums: 0,
+                keys: BTreeMap::new(),
             },
             phones: Vec::new(),
             slot: 0,
@@ -266,6 +289,7 @@ impl Lab {
             next_at: 0,
             sent: 0,
             voice: None,
+            keys: None,
         });
         number
     }
@@ -319,7 +343,7 @@ impl Lab {
             let payload = phone.voice.as_mut().map(|voice| voice(n)).unwrap_or_default();
             if payload.is_empty() {
                 // Lost on the way.
-                phone.sequence = phone.sequence.wrapping_add(1);
+                phone.next_sequence();
             } else {
                 self.send(number, n == 0, &payload);
             }
@@ -342,7 +366,13 @@ impl Lab {
         let mut bytes = vec![0; header.header_length()];
         assert_eq!(header.emit(&mut bytes), bytes.len());
         bytes.extend_from_slice(payload);
-        phone.sequence = phone.sequence.wrapping_add(1);
+        if let Some(keys) = &phone.keys {
+            let length = bytes.len();
+            bytes.resize(length + srtp::OVERHEAD_MAX, 0);
+            let length = keys.protect(&mut bytes, length).expect("room");
+            bytes.truncate(length);
+        }
+        phone.next_sequence();
         let (port, address) = (PORT_FIRST + u16::try_from(phone.at.0).unwrap(), phone.address);
         self.deliver(port, address, &bytes);
     }
@@ -388,6 +418,7 @@ impl Lab {
         self.must(Command::SetMedia {
             at,
             media: Box::new(plan),
+            srtp: None,
         });
         self.phones[phone].plan = plan;
     }

@@ -18,6 +18,7 @@ fn media() -> Media {
         }],
         telephone_event: Some(101),
         source: SourcePolicy::Strict,
+        srtp: None,
     }
 }
 
@@ -227,4 +228,45 @@ fn an_unknown_prompt_is_invalid_not_missing() {
     };
     assert!(source("en/beep").is_ok());
     assert_eq!(source("en/none").unwrap_err().kind, ProblemKind::Invalid);
+}
+
+#[test]
+fn keys_of_srtp_are_checked_and_never_named_in_a_refusal() {
+    use mixer_control::srtp::{Srtp, SrtpKey, SrtpSuite};
+    use mixer_engine::srtp::Suite;
+
+    let key = |byte: u8, length| SrtpKey::of_bytes(&vec![byte; length]);
+    let keys = |suite, receive_key, send_key| {
+        let mut media = media();
+        media.srtp = Some(Srtp {
+            suite,
+            receive_key,
+            send_key,
+        });
+        srtp_keys(&media).map_err(|problem| {
+            assert_eq!(problem.kind, ProblemKind::Invalid);
+            problem.detail
+        })
+    };
+    assert!(srtp_keys(&media()).unwrap().is_none());
+    for (suite, length) in SrtpSuite::ALL.into_iter().zip([30, 30, 46, 28, 44]) {
+        let srtp = keys(suite, key(1, length), key(2, length)).unwrap().unwrap();
+        assert_eq!(format!("{:?}", srtp.send.suite()), format!("{suite:?}"));
+        assert_eq!(srtp.send.suite(), srtp.receive.suite());
+    }
+    let suite = SrtpSuite::AesCm128HmacSha1Tag80;
+    assert_eq!(
+        keys(suite, key(1, 29), key(2, 30)).unwrap_err(),
+        "media.srtp.receive_key: 29 bytes of key and salt, the suite has 30"
+    );
+    let no_base64: SrtpKey = serde_json::from_str("\"secret?\"").unwrap();
+    assert_eq!(
+        keys(suite, key(1, 30), no_base64).unwrap_err(),
+        "media.srtp.send_key: is not base64"
+    );
+    assert_eq!(
+        keys(suite, key(1, 30), key(1, 30)).unwrap_err(),
+        "media.srtp.send_key: must differ from receive_key"
+    );
+    assert_eq!(Suite::ALL.len(), SrtpSuite::ALL.len());
 }

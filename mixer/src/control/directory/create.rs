@@ -18,7 +18,7 @@ use super::entries::{Action, ConferenceEntry, EndpointEntry, Part, Place, Presen
 use super::start::{Started, internal, no_conference, no_headroom};
 use super::{Directory, Link, busy, fingerprint};
 use crate::control::answers::Reply;
-use crate::control::call::media_plan;
+use crate::control::call::{media_plan, srtp_keys};
 use crate::control::rings::IoChange;
 use crate::placement::{self, WorkerLoad};
 use crate::worker::WorkerId;
@@ -164,13 +164,17 @@ impl<L: Link, W> Directory<L, W> {
             return Err(Problem::new(ProblemKind::Locked, "the conference is locked"));
         }
         let Part { worker, index, .. } = self.part_for_newcomer(now, &conference, body.trunk)?;
+        let srtp = body.media.as_ref().map(srtp_keys).transpose()?.flatten();
         let (setup, prepared) = self.set_up_endpoint(now, worker, body)?;
         let at = self.free_endpoint_index(worker)?;
-        let entry = new_entry(worker, at, &setup, created_with, body.media.clone());
+        let entry = new_entry(worker, at, &setup, created_with, body.media.as_ref());
         let name: Arc<str> = Arc::from(name);
         self.occupy(worker, &conference, &name, at);
         let local = SocketAddr::new(self.setup.address, setup.local_port);
-        let endpoint = Endpoint::new(setup);
+        let endpoint = match srtp {
+            Some(srtp) => Endpoint::with_srtp(setup, srtp),
+            None => Endpoint::new(setup),
+        };
         let command = Command::AddEndpoint {
             conference: index,
             at,
@@ -228,7 +232,8 @@ impl<L: Link, W> Directory<L, W> {
         let setup = EndpointSetup {
             local_port,
             ssrc: self.fresh_ssrc(),
-            sequence: self.random.bits16(),
+            // RFC 3711 3.3.1: far from where it comes round, so that loss at the start does not hide that.
+            sequence: self.random.bits16() >> 1,
             timestamp: self.random.bits32(),
             media: plan,
             slots: SLOTS,
@@ -346,7 +351,7 @@ fn new_entry(
     index: EndpointIndex,
     setup: &EndpointSetup,
     created_with: u64,
-    media: Option<Media>,
+    media: Option<&Media>,
 ) -> EndpointEntry {
     EndpointEntry {
         worker,
@@ -356,7 +361,8 @@ fn new_entry(
         created_with,
         created_tick: 0,
         presence: Presence::Present,
-        media,
+        media: media.map(Media::without_keys),
+        srtp: media.and_then(|media| Some(media.srtp.as_ref()?.suite)),
         trunk: setup.trunk,
         muted: false,
         deaf: false,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mixer_control::media::Media;
+use mixer_control::srtp::SrtpSuite;
 use mixer_control::state::EndpointStats;
 use mixer_engine::command::{ConferenceIndex, EndpointIndex, EndpointSnapshot, PlayId};
 use mixer_engine::engine::share::RoomId;
@@ -99,7 +100,9 @@ pub(super) struct EndpointEntry {
     pub(super) created_with: u64,
     pub(super) created_tick: u64,
     pub(super) presence: Presence,
+    /// Without keys: only the engine has them.
     pub(super) media: Option<Media>,
+    pub(super) srtp: Option<SrtpSuite>,
     pub(super) trunk: bool,
     pub(super) muted: bool,
     pub(super) deaf: bool,
@@ -140,7 +143,8 @@ pub(super) enum Action {
     RemoveConference,
     AddEndpoint,
     RemoveEndpoint(EndpointIndex),
-    SetMedia(Box<Media>),
+    /// Without keys.
+    SetMedia(Box<Media>, Option<SrtpSuite>),
     Mute(bool),
     Deaf(bool),
     Hold(bool),

@@ -201,11 +201,12 @@ impl<L: Link, W> Directory<L, W> {
             return;
         };
         match &out.action {
-            Action::SetMedia(media) => {
+            Action::SetMedia(media, suite) => {
                 if entry.media.as_ref() != Some(&**media) {
                     entry.active = false;
                 }
                 entry.media = Some((**media).clone());
+                entry.srtp = *suite;
             }
             Action::Mute(on) => entry.muted = *on,
             Action::Deaf(on) => entry.deaf = *on,

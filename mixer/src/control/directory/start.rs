@@ -12,7 +12,7 @@ use mixer_engine::time::Timestamp;
 use super::entries::{Action, Outstanding, Presence};
 use super::{Directory, Link, busy};
 use crate::control::answers::Reply;
-use crate::control::call::{Body, Call, media_plan, play_source};
+use crate::control::call::{Body, Call, media_plan, play_source, srtp_keys};
 use crate::control::rings::IoChange;
 
 /// `None`: the answer comes with an outcome.
@@ -156,11 +156,14 @@ impl<L: Link, W> Directory<L, W> {
 
     fn set_media(&mut self, conference: &str, name: &str, body: &SetMedia) -> Started {
         let plan = media_plan(&body.media, self.setup.address)?;
+        let srtp = srtp_keys(&body.media)?;
         let command = |at| Command::SetMedia {
             at,
             media: Box::new(plan),
+            srtp,
         };
-        let action = Action::SetMedia(Box::new(body.media.clone()));
+        let suite = body.media.srtp.as_ref().map(|srtp| srtp.suite);
+        let action = Action::SetMedia(Box::new(body.media.without_keys()), suite);
         self.command_endpoint(conference, name, &body.command, action, command)
     }
 

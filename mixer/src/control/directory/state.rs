@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mixer_control::event::EventBody;
 use mixer_control::media::Media;
+use mixer_control::srtp::SrtpSuite;
 use mixer_control::state::EndpointStats;
 use mixer_engine::command::{ConferenceIndex, EndpointIndex, PlayId};
 use mixer_engine::engine::share::RoomId;
@@ -63,6 +64,8 @@ struct EndpointRecord {
     created_tick: u64,
     /// As JSON: its form is the control link's.
     media: Option<String>,
+    /// Its keys are in the engine's state alone.
+    srtp: Option<SrtpSuite>,
     trunk: bool,
     muted: bool,
     deaf: bool,
@@ -324,6 +327,7 @@ impl EndpointRecord {
             created_tick,
             presence: _,
             media,
+            srtp,
             trunk,
             muted,
             deaf,
@@ -343,6 +347,7 @@ impl EndpointRecord {
             created_with: *created_with,
             created_tick: *created_tick,
             media: media.as_ref().and_then(|media| serde_json::to_string(media).ok()),
+            srtp: *srtp,
             trunk: *trunk,
             muted: *muted,
             deaf: *deaf,
@@ -369,6 +374,7 @@ impl EndpointRecord {
             media: media
                 .transpose()
                 .map_err(|error| RestoreError::Media(error.to_string()))?,
+            srtp: self.srtp,
             trunk: self.trunk,
             muted: self.muted,
             deaf: self.deaf,

@@ -247,6 +247,7 @@ fn media(port: u16) -> Media {
         }],
         telephone_event: None,
         source: SourcePolicy::Strict,
+        srtp: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mixer_control::srtp::SrtpSuite;
 use mixer_control::state::{ConferenceState, EndpointState, State};
 use mixer_engine::time::Timestamp;
 
@@ -17,6 +18,8 @@ pub(crate) struct Figures {
     pub(crate) conferences: usize,
     /// Endpoints without media, with media but no RTP yet, with RTP, held.
     pub(crate) endpoints: [u64; 4],
+    /// Endpoints with SRTP, by suite.
+    pub(crate) srtp: [u64; SrtpSuite::ALL.len()],
     /// RTP ports that can be taken, and that rest.
     pub(crate) ports: [usize; 2],
     /// Number of the last event.
@@ -58,6 +61,7 @@ impl<L: Link, W> Directory<L, W> {
                 local: SocketAddr::new(self.setup.address, endpoint.port),
                 ssrc: endpoint.ssrc,
                 media: endpoint.media.clone(),
+                srtp: endpoint.srtp,
                 trunk: endpoint.trunk,
                 muted: endpoint.muted,
                 deaf: endpoint.deaf,
@@ -107,6 +111,10 @@ impl<L: Link, W> Directory<L, W> {
                 (false, Some(_), true) => 2,
             };
             figures.endpoints[state] += 1;
+            let suites = SrtpSuite::ALL.into_iter().zip(&mut figures.srtp);
+            for (_, count) in suites.filter(|(suite, _)| endpoint.srtp == Some(*suite)) {
+                *count += 1;
+            }
         }
         for table in &mut self.workers {
             figures.ports[0] += table.ports.free(now);

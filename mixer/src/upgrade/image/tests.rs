@@ -1,4 +1,5 @@
 use mixer_control::reply::ProblemKind;
+use mixer_control::srtp::SrtpSuite;
 use serde_reflection::{Samples, Tracer, TracerConfig};
 
 use super::*;
@@ -11,6 +12,7 @@ fn shape() -> String {
     let (mut tracer, samples) = (Tracer::new(TracerConfig::default()), Samples::new());
     tracer.trace_type::<SocketAddr>(&samples).unwrap();
     tracer.trace_type::<ProblemKind>(&samples).unwrap();
+    tracer.trace_type::<SrtpSuite>(&samples).unwrap();
     tracer.trace_type::<AnswerRecord>(&samples).unwrap();
     tracer.trace_type::<AttachMode>(&samples).unwrap();
     tracer.trace_type::<CopyMode>(&samples).unwrap();

@@ -12,8 +12,9 @@ use crate::Core;
 use crate::conference::LeaveCause;
 use crate::effect::{Count, LogLevel, MixerRequest};
 use crate::hosting::{Asked, Purpose};
+use crate::input::{Flow, Transport};
 use crate::outbox::Due;
-use crate::sdp::{Agreed, Refusal};
+use crate::sdp::{Agreed, Refusal, Security};
 use crate::sip::checks;
 use crate::sip::reply::{ALLOW, Reason, Reply, SUPPORTED};
 use crate::sip::transactions::TransactionId;
@@ -37,9 +38,14 @@ impl Core {
             self.give_up_setup(id, SetupFailure::Session(refusal));
             return;
         }
+        let mut security = Security {
+            policy: self.config.srtp.of(call.dialog.flow.remote.ip()),
+            keys: &mut self.keys,
+            current: None,
+        };
         let sdp = match &plan {
             Some(plan) => call.session.answer(plan, local),
-            None => call.session.offer(local),
+            None => call.session.offer(local, &mut security),
         };
         call.local_sdp = sdp.as_str().into();
         let cseq = call.dialog.remote_cseq;
@@ -89,6 +95,16 @@ impl Core {
         if let Some(call) = self.calls.get(id) {
             self.conferences
                 .media_changed(call.endpoint.as_str(), agreed, self.wall);
+        }
+    }
+
+    /// Counts keys that came readable for everybody on the way (M-56).
+    pub(crate) fn note_keys(&mut self, agreed: &Agreed, flow: &Flow) {
+        let readable = match flow.transport {
+            Transport::Udp | Transport::Tcp => true,
+        };
+        if readable && agreed.description.srtp.is_some() {
+            self.out.count(Count::KeysInClear);
         }
     }
 
@@ -236,10 +252,12 @@ impl Core {
             call.dialog.flow.remote.ip(),
         );
         let (conference, endpoint) = (call.conference.to_string(), call.endpoint.to_string());
+        let flow = call.dialog.flow;
         let asked = Asked::SetMedia {
             call: id,
             purpose: Purpose::Answer,
         };
+        self.note_keys(&agreed, &flow);
         self.note_media(id, &agreed);
         self.ask(
             &conference.clone(),

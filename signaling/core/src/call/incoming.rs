@@ -8,7 +8,7 @@ use crate::hosting::Asked;
 use crate::input::Flow;
 use crate::limits;
 use crate::outbox::Due;
-use crate::sdp::{LocalSession, Occasion, Offer, Plan, Refusal, plan};
+use crate::sdp::{LocalSession, Occasion, Offer, Plan, Refusal, Security, plan};
 use crate::sip::checks;
 use crate::sip::dialog::Dialog;
 use crate::sip::reply::{Reason, Reply};
@@ -59,7 +59,12 @@ impl Core {
         let local_tag = self.out.random.token();
         let dialog = Dialog::from_invite(request, flow, local_tag)?;
         let plan = if has_offer {
-            Some(Box::new(offered(request.body(), Occasion::First)?))
+            let mut security = Security {
+                policy: self.config.srtp.of(flow.remote.ip()),
+                keys: &mut self.keys,
+                current: None,
+            };
+            Some(Box::new(offered(request.body(), Occasion::First, &mut security)?))
         } else {
             None
         };
@@ -69,6 +74,9 @@ impl Core {
             String::new()
         };
         let outcome = self.let_in(request, &dialog, &conference)?;
+        if let Some(plan) = &plan {
+            self.note_keys(&plan.agreed, flow);
+        }
         let endpoint = outcome.endpoint.clone();
         let detail = format!("endpoint {endpoint} from {}", flow.remote);
         let (call_id, conference) = (dialog.call_id.clone(), outcome.conference.clone());
@@ -189,8 +197,8 @@ impl Core {
 }
 
 /// Reads an offer and decides about it.
-pub(crate) fn offered(body: &[u8], occasion: Occasion) -> Result<Plan, Refusal> {
-    plan(&Offer::parse(body)?, occasion)
+pub(crate) fn offered(body: &[u8], occasion: Occasion, security: &mut Security<'_>) -> Result<Plan, Refusal> {
+    plan(&Offer::parse(body)?, occasion, security)
 }
 
 /// Adds the addresses from which RTP may be learnt (media rules, section 6): none for peers whose

@@ -8,6 +8,7 @@ use crate::conference::LeaveCause;
 use crate::effect::{LogLevel, MixerRequest};
 use crate::hosting::{Asked, Purpose};
 use crate::input::{Flow, MixerRefusal, MixerReply, MixerRequestId};
+use crate::sdp::Security;
 use crate::sip::checks;
 use crate::sip::reply::{Reason, Reply};
 use crate::sip::transactions::TransactionId;
@@ -42,7 +43,12 @@ impl Core {
             return Err(Reason::Internal.into());
         };
         let plan = if has_offer {
-            Some(offered(request.body(), call.session.occasion())?)
+            let mut security = Security {
+                policy: self.config.srtp.of(flow.remote.ip()),
+                keys: &mut self.keys,
+                current: call.session.agreed(),
+            };
+            Some(offered(request.body(), call.session.occasion(), &mut security)?)
         } else {
             None
         };
@@ -55,6 +61,7 @@ impl Core {
             self.refresh(id, transaction, cseq, invite);
             return Ok(());
         };
+        self.note_keys(&plan.agreed, flow);
         let remote_sdp: Box<str> = wire::text(request.body()).into();
         let change = Change {
             transaction,
@@ -128,7 +135,12 @@ impl Core {
             return;
         }
         let Leg::Stands(local) = call.leg else { return };
-        let sdp = call.session.offer(local);
+        let mut security = Security {
+            policy: self.config.srtp.of(call.dialog.flow.remote.ip()),
+            keys: &mut self.keys,
+            current: None,
+        };
+        let sdp = call.session.offer(local, &mut security);
         call.local_sdp = sdp.as_str().into();
         self.send_2xx(id, transaction, cseq, sdp, true);
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use crate::record::DialogRecord;
-use crate::sdp::{Agreed, Direction, Occasion, Offer, plan};
+use crate::sdp::{Agreed, Direction, Occasion, Offer, Security, plan};
+use crate::srtp::{KeySeed, KeySource, SrtpPolicy};
 use crate::time::WallTime;
 
 use super::*;
@@ -46,9 +47,18 @@ fn admitted(table: &mut Conferences, conference: &str, address: &str) -> String 
 
 fn offered(direction: &str, occasion: Occasion) -> Agreed {
     let text = format!("v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 8\r\na={direction}\r\n");
-    plan(&Offer::parse(text.as_bytes()).expect("parsed"), occasion)
-        .expect("planned")
-        .agreed
+    let mut security = Security {
+        policy: SrtpPolicy::Off,
+        keys: &mut KeySource::new(&KeySeed([0; 32])),
+        current: None,
+    };
+    plan(
+        &Offer::parse(text.as_bytes()).expect("parsed"),
+        occasion,
+        &mut security,
+    )
+    .expect("planned")
+    .agreed
 }
 
 fn events(conference: &Conference) -> Vec<Event> {

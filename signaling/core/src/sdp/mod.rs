@@ -8,10 +8,12 @@
 //! m-line of an offer is missing from its answer, nothing here knows SIP beyond status and warning
 //! numbers.
 
+mod crypto;
 mod negotiate;
 mod parse;
 mod write;
 
+pub use crypto::{Crypto, Security, Unusable};
 pub use negotiate::{Agreed, Occasion, Plan, Refusal, plan};
 pub use parse::{
     Bandwidth, Connection, Description, Direction, MEDIA_LINES_MAX, MediaLine, Offer, Origin, Payload,

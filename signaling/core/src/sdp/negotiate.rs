@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::effect::{Codec, MediaDescription};
 
+use super::crypto::{Profile, Security};
 use super::parse::{Connection, Direction, MediaLine, Offer, Payload, SdpError};
 
 /// Whether something was agreed on before in this dialog.
@@ -52,6 +53,8 @@ pub struct Plan {
     /// Which of `lines` is ours; none when audio was removed.
     pub(super) audio: Option<usize>,
     pub(super) formats: Vec<Format>,
+    /// Number of the peer's `a=crypto` line that was taken.
+    pub(super) crypto_tag: Option<u32>,
     /// Every dynamic number of the offer with its encoding.
     pub(super) bindings: Vec<(u8, String)>,
 }
@@ -93,7 +96,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn not_acceptable(warning: u16, text: &str) -> Self {
+    pub(super) fn not_acceptable(warning: u16, text: &str) -> Self {
         Self {
             status: 488,
             warning,
@@ -142,22 +145,26 @@ impl Agreed {
     }
 }
 
-/// Decides about an offer: the first usable audio line is taken, all others are answered with port 0.
+/// Decides about an offer: the first usable audio line is taken, one with SRTP before others (M-50), and all others are
+/// answered with port 0.
 ///
 /// # Errors
 /// [`Refusal`] with the reason of the first audio line that is not usable.
-pub fn plan(offer: &Offer, occasion: Occasion) -> Result<Plan, Refusal> {
+pub fn plan(offer: &Offer, occasion: Occasion, security: &mut Security<'_>) -> Result<Plan, Refusal> {
     let mut first_refusal = None;
-    for (index, line) in offer.lines.iter().enumerate() {
+    let mut lines: Vec<_> = offer.lines.iter().enumerate().collect();
+    lines.sort_by_key(|(_, line)| Profile::of(&line.proto) != Some(Profile::Secure));
+    for (index, line) in lines {
         if !line.media.eq_ignore_ascii_case("audio") || line.port == 0 {
             continue;
         }
-        match usable(line, occasion) {
-            Ok((formats, agreed)) => {
+        match usable(line, occasion, security) {
+            Ok((formats, crypto_tag, agreed)) => {
                 return Ok(Plan {
                     agreed,
                     audio: Some(index),
                     formats,
+                    crypto_tag,
                     ..shape(offer)
                 });
             }
@@ -196,6 +203,7 @@ fn shape(offer: &Offer) -> Plan {
             .collect(),
         audio: None,
         formats: Vec::new(),
+        crypto_tag: None,
         bindings: lines
             .filter(|line| line.media.eq_ignore_ascii_case("audio"))
             .flat_map(bindings)
@@ -233,6 +241,7 @@ fn nothing() -> Agreed {
         receive_formats: vec![(0, Codec::Pcmu)],
         telephone_event: None,
         learn_from: Vec::new(),
+        srtp: None,
     };
     Agreed {
         description,
@@ -247,9 +256,16 @@ fn nowhere() -> SocketAddr {
 }
 
 /// Our side of one audio line of an offer: our formats in the offerer's order, under its numbers.
-fn usable(line: &MediaLine, occasion: Occasion) -> Result<(Vec<Format>, Agreed), Refusal> {
-    if !is_plain_rtp(&line.proto) {
-        let text = format!("transport {} is not supported, RTP/AVP is", line.proto);
+fn usable(
+    line: &MediaLine,
+    occasion: Occasion,
+    security: &mut Security<'_>,
+) -> Result<(Vec<Format>, Option<u32>, Agreed), Refusal> {
+    if Profile::of(&line.proto).is_none() {
+        let text = format!(
+            "transport {} is not supported, RTP/AVP and RTP/SAVP are",
+            line.proto
+        );
         return Err(Refusal::not_acceptable(WARNING_TRANSPORT, &text));
     }
     let formats = own_formats(line);
@@ -257,16 +273,10 @@ fn usable(line: &MediaLine, occasion: Occasion) -> Result<(Vec<Format>, Agreed),
         formats: &formats,
         direction: line.direction.reversed(),
     };
-    let agreed = agree(&ours, line, occasion)?;
-    Ok((formats, agreed))
-}
-
-/// RTP/AVPF is taken as RTP/AVP: without `a=rtcp-fb` it promises nothing more than other timing of
-/// RTCP (RFC 4585 section 3.5), and phones offer it.
-fn is_plain_rtp(proto: &str) -> bool {
-    ["RTP/AVP", "RTP/AVPF"]
-        .iter()
-        .any(|known| proto.eq_ignore_ascii_case(known))
+    let mut agreed = agree(&ours, line, occasion)?;
+    let (crypto_tag, srtp) = security.answer(line, &agreed)?.unzip();
+    agreed.description.srtp = srtp;
+    Ok((formats, crypto_tag, agreed))
 }
 
 /// The payload types of a line that we know, the first one of each kind: a mixer takes a bounded number.
@@ -321,7 +331,7 @@ pub(super) struct Side<'a> {
     pub(super) direction: Direction,
 }
 
-/// Brings our side and the peer's line together, whoever offered.
+/// Brings our side and the peer's line together, whoever offered; keys come in afterwards.
 pub(super) fn agree(ours: &Side<'_>, peer: &MediaLine, occasion: Occasion) -> Result<Agreed, Refusal> {
     let peer_formats = own_formats(peer);
     let (payload_type, codec) = first_common(&peer_formats, ours.formats).ok_or_else(|| no_codec(peer))?;
@@ -343,6 +353,7 @@ pub(super) fn agree(ours: &Side<'_>, peer: &MediaLine, occasion: Occasion) -> Re
         receive_formats: receive_formats(ours.formats, &peer_formats),
         telephone_event: telephone_event(ours.formats, &peer_formats),
         learn_from: Vec::new(),
+        srtp: None,
     };
     Ok(Agreed {
         description,
@@ -494,8 +505,8 @@ const TEXT_MAX: usize = 160;
 // Warning codes, RFC 3261 section 20.43.
 const WARNING_NETWORK: u16 = 300;
 const WARNING_ADDRESS_FORMAT: u16 = 301;
-const WARNING_TRANSPORT: u16 = 302;
+pub(super) const WARNING_TRANSPORT: u16 = 302;
 const WARNING_MEDIA_TYPE: u16 = 304;
 const WARNING_FORMAT: u16 = 305;
 const WARNING_NO_MULTICAST: u16 = 330;
-const WARNING_OTHER: u16 = 399;
+pub(super) const WARNING_OTHER: u16 = 399;

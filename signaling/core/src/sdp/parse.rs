@@ -8,6 +8,8 @@ use thiserror::Error;
 
 use crate::limits::SDP_BYTES_MAX;
 
+use super::crypto::{Crypto, Unusable};
+
 /// Most m-lines in one description.
 pub const MEDIA_LINES_MAX: usize = 32;
 
@@ -79,6 +81,8 @@ pub struct MediaLine {
     pub rtcp_mux: bool,
     /// b= lines.
     pub bandwidth: Bandwidth,
+    /// `a=crypto` (RFC 4568), in order; of two with one tag the first counts. At media level alone (M-76).
+    pub crypto: Vec<Result<Crypto, Unusable>>,
 }
 
 /// An RTP payload type and what it carries.
@@ -352,7 +356,20 @@ fn media_line(media: &sdp_types::Media, defaults: &Defaults) -> MediaLine {
             .iter()
             .any(|attribute| attribute.attribute.eq_ignore_ascii_case("rtcp-mux")),
         bandwidth,
+        crypto: crypto(&media.attributes),
     }
+}
+
+fn crypto(attributes: &[sdp_types::Attribute]) -> Vec<Result<Crypto, Unusable>> {
+    let mut lines: Vec<Result<Crypto, Unusable>> = Vec::new();
+    let is_crypto = |attribute: &&sdp_types::Attribute| attribute.attribute.eq_ignore_ascii_case("crypto");
+    for attribute in attributes.iter().filter(is_crypto) {
+        let line = Crypto::parse(attribute.value.as_deref().unwrap_or_default());
+        let tag = |line: &Result<Crypto, Unusable>| line.as_ref().ok().map(|crypto| crypto.tag);
+        let taken = tag(&line).is_some() && lines.iter().any(|other| tag(other) == tag(&line));
+        lines.push(if taken { Err("tag is there twice") } else { line });
+    }
+    lines
 }
 
 fn value<'a>(attributes: &'a [sdp_types::Attribute], name: &str) -> Option<&'a str> {

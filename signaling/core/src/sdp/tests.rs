@@ -1,12 +1,14 @@
 //! Offer/answer cases, each named after the media rule it holds.
 
 mod bodies;
+mod crypto;
 mod random;
 mod session;
 
 use std::net::SocketAddr;
 
 use crate::effect::Codec;
+use crate::srtp::{KeySeed, KeySource, SrtpPolicy};
 
 use super::*;
 
@@ -28,6 +30,26 @@ fn body(rest: &[&str]) -> String {
 
 fn parsed(text: &str) -> Description {
     Description::parse(text.as_bytes()).unwrap()
+}
+
+/// Decides as for a peer with whom SRTP is possible.
+fn plan(offer: &Offer, occasion: Occasion) -> Result<Plan, Refusal> {
+    let mut keys = KeySource::new(&KeySeed([1; 32]));
+    super::plan(offer, occasion, &mut security(SrtpPolicy::Offer, &mut keys))
+}
+
+fn security(policy: SrtpPolicy, keys: &mut KeySource) -> Security<'_> {
+    Security {
+        policy,
+        keys,
+        current: None,
+    }
+}
+
+/// An offer without SRTP.
+fn plain_offer(session: &mut LocalSession) -> String {
+    let mut keys = KeySource::new(&KeySeed([1; 32]));
+    session.offer(local(), &mut security(SrtpPolicy::Off, &mut keys))
 }
 
 fn planned(rest: &[&str], occasion: Occasion) -> Plan {
@@ -273,7 +295,7 @@ fn m_70_no_common_codec_or_no_audio() {
 
 #[test]
 fn transports_without_a_common_ground_are_refused_as_such() {
-    for transport in ["RTP/SAVP", "UDP/TLS/RTP/SAVPF", "TCP/RTP/AVP", "udp"] {
+    for transport in ["UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF", "TCP/RTP/AVP", "udp"] {
         assert_eq!(
             refused(&[&format!("m=audio 4000 {transport} 0")]),
             (488, 302),

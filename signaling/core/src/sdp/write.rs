@@ -2,13 +2,15 @@
 //! (M-68), m-lines that never disappear (M-69), numbers that never change meaning (M-72).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
 use crate::effect::Codec;
+use crate::srtp::SrtpPolicy;
 
+use super::crypto::{self, Crypto, Profile, Security};
 use super::negotiate::{
     self, Agreed, DYNAMIC_FIRST, Format, FormatKind, LineShape, Occasion, Plan, Refusal, Side,
 };
@@ -32,7 +34,7 @@ pub enum AnswerError {
 }
 
 /// Our half of the session of one dialog.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LocalSession {
     session_id: u64,
     /// Version of `sent`; 0 before the first text.
@@ -48,12 +50,31 @@ pub struct LocalSession {
     numbers: BTreeMap<FormatName, u8>,
     /// What either side last used each dynamic number for.
     used: BTreeMap<u8, String>,
-    /// Formats of our open offer.
-    offered: Option<Vec<Format>>,
+    /// Our open offer.
+    offered: Option<OpenOffer>,
     /// What was agreed on last.
     agreed: Option<Agreed>,
     /// Something that was agreed on let the peer hear us.
     heard: bool,
+}
+
+// Its text holds our keys.
+impl fmt::Debug for LocalSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSession")
+            .field("session_id", &self.session_id)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the answer to an offer of ours is measured by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OpenOffer {
+    formats: Vec<Format>,
+    crypto: Vec<Crypto>,
+    /// An answer without SRTP is none.
+    secure: bool,
 }
 
 /// Name of a format of ours, in the order in which we offer them.
@@ -134,7 +155,9 @@ impl LocalSession {
             formats: &formats,
             direction: ours.direction,
         };
-        negotiate::agree(&side, peer, Occasion::Again).ok()
+        let mut agreed = negotiate::agree(&side, peer, Occasion::Again).ok()?;
+        agreed.description.srtp = crypto::restored(ours, peer);
+        Some(agreed)
     }
 
     /// What the next offer of the peer follows; argument of [`negotiate::plan`].
@@ -190,31 +213,44 @@ impl LocalSession {
             formats: &plan.formats,
             ptime_ms: plan.agreed.description.ptime_ms,
             direction: plan.agreed.direction,
+            crypto: answered_crypto(plan),
         });
         let body = self.body(&plan.time, local, live.as_ref());
         self.stamp(body, local.ip())
     }
 
-    /// Offers everything we can (M-66, M-67), under the numbers this session knows already.
+    /// Offers everything we can (M-66, M-67), under the numbers this session knows already. Keys are new ones each time:
+    /// the peer may have moved when it answers (M-53).
     #[must_use]
-    pub fn offer(&mut self, local: SocketAddr) -> String {
+    pub fn offer(&mut self, local: SocketAddr, security: &mut Security<'_>) -> String {
         let formats: Vec<Format> = CAPABILITIES.into_iter().map(|name| self.numbered(name)).collect();
         self.remember(&formats);
         if self.lines.is_empty() {
-            let (media, proto) = ("audio".to_owned(), "RTP/AVP".to_owned());
+            let proto = match security.policy {
+                SrtpPolicy::Require => "RTP/SAVP",
+                SrtpPolicy::Off | SrtpPolicy::Offer => "RTP/AVP",
+            };
             self.lines.push(LineShape {
-                media,
-                proto,
+                media: "audio".to_owned(),
+                proto: proto.to_owned(),
                 formats: String::new(),
             });
         }
+        let proto = self.lines.get(self.audio).map(|line| line.proto.as_str());
+        let profile = proto.and_then(Profile::of).unwrap_or(Profile::Plain);
+        let crypto = security.offer(profile);
         let live = Live {
             formats: &formats,
             ptime_ms: PTIME_OFFERED_MS,
             direction: Direction::SendRecv,
+            crypto: crypto.clone(),
         };
         let body = self.body("0 0", local, Some(&live));
-        self.offered = Some(formats);
+        self.offered = Some(OpenOffer {
+            formats,
+            crypto,
+            secure: profile == Profile::Secure || security.policy == SrtpPolicy::Require,
+        });
         self.stamp(body, local.ip())
     }
 
@@ -223,7 +259,7 @@ impl LocalSession {
     /// # Errors
     /// [`AnswerError`]; the offer stays open then.
     pub fn accept_answer(&mut self, bytes: &[u8]) -> Result<Agreed, AnswerError> {
-        let formats = self.offered.as_ref().ok_or(AnswerError::NotOffered)?;
+        let offered = self.offered.as_ref().ok_or(AnswerError::NotOffered)?;
         let answer = Description::parse(bytes)?;
         let line = answer
             .lines
@@ -231,10 +267,12 @@ impl LocalSession {
             .filter(|line| is_live_audio(line))
             .ok_or(AnswerError::AudioRefused)?;
         let side = Side {
-            formats,
+            formats: &offered.formats,
             direction: Direction::SendRecv,
         };
-        let agreed = negotiate::agree(&side, line, self.occasion()).map_err(AnswerError::Unusable)?;
+        let mut agreed = negotiate::agree(&side, line, self.occasion()).map_err(AnswerError::Unusable)?;
+        agreed.description.srtp =
+            crypto::accept(&offered.crypto, line, offered.secure).map_err(AnswerError::Unusable)?;
         self.used.extend(negotiate::bindings(line));
         self.agree(&agreed);
         Ok(agreed)
@@ -317,6 +355,18 @@ struct Live<'a> {
     formats: &'a [Format],
     ptime_ms: u8,
     direction: Direction,
+    crypto: Vec<Crypto>,
+}
+
+/// The line of the offer that was taken, with our own key.
+fn answered_crypto(plan: &Plan) -> Vec<Crypto> {
+    let line = plan.crypto_tag.zip(plan.agreed.description.srtp.as_ref());
+    let line = line.map(|(tag, srtp)| Crypto {
+        tag,
+        suite: srtp.suite,
+        key: srtp.send.clone(),
+    });
+    line.into_iter().collect()
 }
 
 impl Live<'_> {
@@ -340,6 +390,9 @@ impl Live<'_> {
                     );
                 }
             }
+        }
+        for crypto in &self.crypto {
+            push(text, format_args!("a=crypto:{}", crypto.value()));
         }
         push(text, format_args!("a=ptime:{}", self.ptime_ms));
         push(text, format_args!("a={}", self.direction.as_str()));

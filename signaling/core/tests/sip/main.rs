@@ -13,6 +13,7 @@ mod differential;
 mod mixer;
 mod refusals;
 mod restore;
+mod srtp;
 mod torture;
 mod transactions;
 mod world;

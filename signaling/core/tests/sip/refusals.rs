@@ -71,7 +71,7 @@ fn invites_that_cannot_be_served() {
         Some(("Warning", "304 localhost")),
     );
     refused(
-        &sdp("RTP/AVP", "RTP/SAVP"),
+        &sdp("RTP/AVP", "UDP/TLS/RTP/SAVP"),
         488,
         Some(("Warning", "302 localhost")),
     );

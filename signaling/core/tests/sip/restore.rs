@@ -3,14 +3,16 @@ use std::time::Duration;
 use signaling_core::Core;
 use signaling_core::effect::AdminReply;
 use signaling_core::input::{AdminRequest, Input};
+use signaling_core::srtp::KeySeed;
 use signaling_core::time::WallTime;
 
 use crate::world::{MIXER, OFFER, Phone, World, config, ok_to, statuses};
 
 /// The process dies and comes back; mixer and store stay.
-fn restart(world: &mut World) {
+pub(crate) fn restart(world: &mut World) {
     let mut next = config();
     next.seed = [10; 32];
+    next.key_seed = KeySeed([20; 32]);
     world.core = Core::new(next);
     world.input(Input::Wall(WallTime(2_000)));
     let endpoints = world.mixer.conferences.iter().flat_map(|(conference, members)| {

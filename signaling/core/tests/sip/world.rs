@@ -10,6 +10,7 @@ use signaling_core::input::{
     Transport,
 };
 use signaling_core::record::{ConferenceRecord, DialogRecord};
+use signaling_core::srtp::{KeySeed, SrtpPolicies, SrtpPolicy};
 use signaling_core::time::{Timestamp, WallTime};
 use signaling_core::{Core, CoreConfig};
 
@@ -171,7 +172,13 @@ pub(crate) fn config() -> CoreConfig {
         owner: "test".to_owned(),
         learn_source: Vec::new(),
         calls_max: 100,
+        srtp: SrtpPolicies {
+            default: SrtpPolicy::Offer,
+            off: Vec::new(),
+            require: Vec::new(),
+        },
         seed: [9; 32],
+        key_seed: KeySeed([10; 32]),
     }
 }
 

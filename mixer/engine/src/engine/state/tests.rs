@@ -6,6 +6,7 @@ use super::*;
 use crate::jitter::Phase;
 use crate::media::{Codec, SourceRule};
 use crate::prompt::playlist::Source;
+use crate::srtp::Suite;
 
 /// The form of the state as far as types tell: every struct, field and variant with its type.
 fn shape() -> String {
@@ -14,6 +15,7 @@ fn shape() -> String {
     tracer.trace_type::<SocketAddr>(&samples).unwrap();
     tracer.trace_type::<Codec>(&samples).unwrap();
     tracer.trace_type::<SourceRule>(&samples).unwrap();
+    tracer.trace_type::<Suite>(&samples).unwrap();
     tracer.trace_type::<Phase>(&samples).unwrap();
     tracer.trace_type::<Source>(&samples).unwrap();
     tracer.trace_type::<EventKind>(&samples).unwrap();

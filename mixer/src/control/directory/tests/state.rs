@@ -1,5 +1,7 @@
 //! Through bytes and back: nobody outside can tell.
 
+use mixer_control::srtp::{Srtp, SrtpKey, SrtpSuite};
+
 use super::*;
 use crate::control::directory::state::RestoreError;
 
@@ -19,6 +21,18 @@ fn reborn(
     Ok((directory, events, end))
 }
 
+fn secure_media(port: u16) -> Media {
+    let key = |byte: u8| SrtpKey::of_bytes(&[byte; 28]);
+    Media {
+        srtp: Some(Srtp {
+            suite: SrtpSuite::AeadAes128Gcm,
+            receive_key: key(1),
+            send_key: key(2),
+        }),
+        ..media(port)
+    }
+}
+
 /// A directory with two conferences, endpoints of every kind, plays, refusals and resting ports.
 fn busy_rig() -> Rig {
     let mut rig = Rig::usual();
@@ -26,6 +40,7 @@ fn busy_rig() -> Rig {
         conference("c", "me", "1"),
         conference("d", "you", "2"),
         endpoint("c", "a", "3", Some(media(4000))),
+        endpoint("c", "s", "13", Some(secure_media(4004))),
         endpoint("c", "b", "4", None),
         endpoint("d", "a", "5", Some(media(4002))),
         endpoint("d", "gone", "6", None),
@@ -50,6 +65,11 @@ fn everything_answers_as_before() {
     let now = rig.net.now();
     let (mut directory, events, mut end) = reborn(&rig.directory, &rig.events, setup()).unwrap();
     assert_eq!(directory.state("i"), rig.directory.state("i"));
+    let shown = &rig.directory.state("i").conferences[0].endpoints[2];
+    assert_eq!(
+        (shown.endpoint.as_str(), shown.srtp),
+        ("s", Some(SrtpSuite::AeadAes128Gcm))
+    );
     let ports = |figures: Figures| {
         (
             figures.ports,
