@@ -7,7 +7,7 @@ mod control;
 
 use std::net::SocketAddr;
 
-use control::phones::{ALL, LOUD, Phones, TONES, hears, hears_not, matrix, three_phones};
+use control::phones::{ALL, LOUD, Phones, TONES, header, hears, hears_not, matrix, three_phones};
 use control::{Mixer, eventually, media};
 use mixer_control::srtp::SrtpKey;
 use mixer_engine::srtp::{MasterKey, Suite};
@@ -289,3 +289,62 @@ fn a_trunk_between_legs_of_one_conference_brings_nobody_his_own_voice() {
     });
     matrix(&phones, "as without a trunk", ALL);
 }
+
+/// The probe that other bridges answered: RTP at ports in use from where nobody is expected, and whatever comes back is
+/// kept. It comes from the phones' own address, and it counts on as the best forger would.
+#[test]
+fn an_rtp_bleed_probe_gets_no_packet_and_is_not_heard() {
+    let mixer = Mixer::start();
+    let phones = three_phones(&mixer);
+    // One of them was learnt behind a NAT: nobody is learnt after it.
+    let mut learning = media(phones.port(2));
+    learning["source"] = json!({"mode": "learn", "allowed": ["127.0.0.1"]});
+    mixer.done(
+        "PUT",
+        "/v1/conferences/c/endpoints/c/media",
+        json!({"media": learning}),
+    );
+    matrix(&phones, "before the probe", ALL);
+    let probe = Phones::new(3);
+    let refused = || -> Vec<u64> {
+        let state = mixer.state();
+        let endpoints = state["conferences"][0]["endpoints"].as_array().unwrap().clone();
+        let refused = endpoints.iter().map(|one| one["stats"]["bad_source"].as_u64());
+        refused.map(Option::unwrap).collect()
+    };
+    for victim in 0..3 {
+        probe.connect(victim, phones.to(victim));
+        for payload_type in 0..=127 {
+            let mut packet = header(
+                payload_type,
+                u16::from(payload_type),
+                u32::from(payload_type) * 160,
+            );
+            packet.extend([0x10; 160]);
+            probe.send_raw(victim, &packet);
+        }
+        // RTCP, STUN, DTLS, nothing at all.
+        for other in [
+            &[0x80, 200, 0, 1, 1, 2, 3, 4][..],
+            &[0, 1, 0, 0],
+            &[22, 254, 253],
+            &[],
+        ] {
+            probe.send_raw(victim, other);
+        }
+        probe.talk(victim, Some(PROBE_TONE));
+    }
+    eventually("a second of the probe was refused at every port", || {
+        refused().iter().all(|&packets| packets > 128 + 50)
+    });
+    for phone in 0..3 {
+        assert_eq!(probe.packets(phone), 0, "the probe was sent something");
+        assert!(
+            phones.hears(phone, PROBE_TONE) < 0.01 * LOUD,
+            "the probe is heard"
+        );
+    }
+    matrix(&phones, "all is as before", ALL);
+}
+
+const PROBE_TONE: f64 = 1710.0;

@@ -231,6 +231,11 @@ fn commands(lab: &Lab) -> Vec<Command> {
         attenuation_db: 10,
         duration_ms: 120,
     };
+    let set_media = |srtp| Command::SetMedia {
+        at,
+        media: Box::new(plan(3, Codec::L16)),
+        srtp,
+    };
     vec![
         Command::Share {
             at: room,
@@ -269,21 +274,9 @@ fn commands(lab: &Lab) -> Vec<Command> {
             at: room,
             play: Some(PlayId(2)),
         },
-        Command::SetMedia {
-            at,
-            media: Box::new(plan(3, Codec::L16)),
-            srtp: Some(keys(Suite::AeadAes256Gcm, 3, 1)),
-        },
-        Command::SetMedia {
-            at,
-            media: Box::new(plan(3, Codec::L16)),
-            srtp: Some(keys(Suite::AesCm128HmacSha1Tag80, 3, 0)),
-        },
-        Command::SetMedia {
-            at,
-            media: Box::new(plan(3, Codec::L16)),
-            srtp: None,
-        },
+        set_media(Some(keys(Suite::AeadAes256Gcm, 3, 1))),
+        set_media(Some(keys(Suite::AesCm128HmacSha1Tag80, 3, 0))),
+        set_media(None),
         Command::Hold { at, on: false },
         Command::Snapshot {
             from: EndpointIndex(0),

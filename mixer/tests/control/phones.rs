@@ -84,6 +84,11 @@ impl Phones {
         self.phones.lock().unwrap()[phone].to = Some(SocketAddr::from(([127, 0, 0, 1], port)));
     }
 
+    /// The mixer's port that a phone talks to.
+    pub(crate) fn to(&self, phone: usize) -> u16 {
+        self.phones.lock().unwrap()[phone].to.unwrap().port()
+    }
+
     /// Speaks SRTP from now on.
     pub(crate) fn secure(&self, phone: usize, send: MasterKey, receive: MasterKey) {
         let keys = (Sending::new(send), Receiving::new(receive));

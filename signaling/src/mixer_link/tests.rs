@@ -106,6 +106,7 @@ async fn state(Shared(fake): Shared<Fakes>) -> axum::Json<State> {
         ssrc: 1,
         media: None,
         trunk: *trunk,
+        srtp: None,
         muted: false,
         deaf: false,
         held: false,
