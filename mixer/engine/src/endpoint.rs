@@ -59,7 +59,7 @@ pub type EndpointBox = Box<Option<Endpoint>>;
 /// One RTP leg: what every packet and every tick needs, in a dozen cache lines whose order is that of the fields.
 /// Everything else is behind boxes.
 ///
-/// The second line is all that sending needs ([`Endpoint::SENT_TO`]): in a large room everybody's frame is pulled
+/// The second line is all that sending needs (`SENT_TO`): in a large room everybody's frame is pulled
 /// before the first is sent to, and by then what was near for that is far away again.
 #[derive(Debug, Serialize, Deserialize)]
 #[repr(C, align(64))]
