@@ -225,6 +225,7 @@ async fn replace(server: &mut Server, config: &Config, program: &Program) -> Han
     if let Err(error) = program.check(config).await {
         return error;
     }
+    upgrade::bring_memory_near();
     match server.hand_over() {
         Ok(image) => program.replace(&image),
         Err(error) => error,
